@@ -1,0 +1,54 @@
+# One command for each chore. `make demo` and `make test` need only Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+.PHONY: demo test lint types contracts unit format bench clean help
+
+help:
+	@echo "make demo       train, fail, diagnose: the main job on real data"
+	@echo "make test       lint, types, import contracts and every test"
+	@echo "make unit       the tests that load no framework, in seconds"
+	@echo "make format     format and fix the code"
+	@echo "make bench      overhead benchmark, table under benchmarks/results/"
+	@echo "make clean      remove the environment and caches"
+
+# Made again only when the dependencies change. The stamp is written last, so an aborted install is tried again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "failguard needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable '.[all]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/failguard demo
+
+test: lint types contracts
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+contracts: $(READY)
+	$(BIN)/lint-imports
+
+unit: $(READY)
+	$(BIN)/python -m pytest -m "not framework and not slow"
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -1,0 +1,72 @@
+"""failguard watches training runs, acts when they fail, explains why, and keeps what was learned.
+
+The callbacks are in ``failguard.lightning``, ``failguard.keras`` and ``failguard.torch``. Names here are loaded when
+first used: importing failguard imports no framework and does nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from failguard._version import __version__
+
+if TYPE_CHECKING:
+    from failguard.analyze import FailureDetector, analyze
+    from failguard.core.decision import Action
+    from failguard.core.diagnosis import Cause, Diagnosis
+    from failguard.core.finding import Finding, Severity, Status
+    from failguard.errors import ConfigurationError, FailGuardError, InputError, TrainingFailure
+    from failguard.policy import Policy
+    from failguard.report.run_report import RunReport
+    from failguard.resources import ResourceLimits
+
+_HOMES = {
+    "Action": "failguard.core.decision",
+    "Cause": "failguard.core.diagnosis",
+    "ConfigurationError": "failguard.errors",
+    "Diagnosis": "failguard.core.diagnosis",
+    "FailGuardError": "failguard.errors",
+    "FailureDetector": "failguard.analyze",
+    "Finding": "failguard.core.finding",
+    "InputError": "failguard.errors",
+    "Policy": "failguard.policy",
+    "ResourceLimits": "failguard.resources",
+    "RunReport": "failguard.report.run_report",
+    "Severity": "failguard.core.finding",
+    "Status": "failguard.core.finding",
+    "TrainingFailure": "failguard.errors",
+    "analyze": "failguard.analyze",
+}
+
+__all__ = [
+    "Action",
+    "Cause",
+    "ConfigurationError",
+    "Diagnosis",
+    "FailGuardError",
+    "FailureDetector",
+    "Finding",
+    "InputError",
+    "Policy",
+    "ResourceLimits",
+    "RunReport",
+    "Severity",
+    "Status",
+    "TrainingFailure",
+    "__version__",
+    "analyze",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'failguard' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,33 @@
+"""The moments of a training run at which failguard looks."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["Event"]
+
+
+class Event(str, Enum):
+    """A moment of a run, the same in every framework.
+
+    ::
+
+        RUN_START
+        for epoch:
+            for batch:
+                forward, loss, backward
+                (before the update: losses and gradients that are not finite are seen here)
+                STEP                     after the batch; detectors run on many steps at once
+            validation
+            EPOCH_END                    metrics of the epoch, validation included
+        RUN_END                          or EXCEPTION when training raised or was interrupted
+    """
+
+    RUN_START = "run_start"
+    STEP = "step"
+    EPOCH_END = "epoch_end"
+    RUN_END = "run_end"
+    EXCEPTION = "exception"
+
+    def __str__(self) -> str:
+        return self.value

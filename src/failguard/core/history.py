@@ -1,0 +1,270 @@
+"""What was measured so far, in bounded memory: the newest values in full, the whole run in blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from failguard.core.facts import Facts
+from failguard.core.improvement import Improvement
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+__all__ = ["Block", "History", "Series"]
+
+RECENT = 4096  # newest values kept in full
+FIRST = 256  # oldest values kept in full: where the run started
+BLOCKS = 1024  # the whole run, as at most this many blocks
+
+
+@dataclass(slots=True)
+class Block:
+    """Values of consecutive points, reduced. ``mean``, ``low`` and ``high`` are over the finite ones.
+
+    Attributes:
+        start: Step (or epoch) of the first point.
+        count: Number of points.
+        finite: Number of finite points.
+        mean, low, high: NaN when no point is finite.
+    """
+
+    start: int
+    count: int
+    finite: int
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def point(cls, start: int, value: float) -> Block:
+        """A block of one point."""
+        if math.isfinite(value):
+            return cls(start, 1, 1, value, value, value)
+        return cls(start, 1, 0, math.nan, math.nan, math.nan)
+
+    def absorb(self, other: Block) -> None:
+        """Take in the block that follows this one."""
+        self.count += other.count
+        if other.finite == 0:
+            return
+        if self.finite == 0:
+            self.finite, self.mean, self.low, self.high = other.finite, other.mean, other.low, other.high
+            return
+        total = self.finite + other.finite
+        # Each weight is below one, so the mean of values near the float limit does not overflow.
+        self.mean = self.mean * (self.finite / total) + other.mean * (other.finite / total)
+        self.finite = total
+        self.low = min(self.low, other.low)
+        self.high = max(self.high, other.high)
+
+
+class Series:
+    """One quantity over steps or epochs.
+
+    ``append`` is on the hot path and only appends to two lists. Everything else first takes those in.
+    The first 256 and the newest 4,096 values are kept in full, the whole run as at most 1,024 blocks.
+    """
+
+    __slots__ = ("_block_size", "_blocks", "_first", "_pending", "_pending_steps", "_steps", "_values", "count")
+
+    def __init__(self) -> None:
+        self._pending_steps: list[int] = []
+        self._pending: list[float] = []
+        self._steps: list[int] = []
+        self._values: list[float] = []
+        self._first: list[float] = []
+        self._blocks: list[Block] = []
+        self._block_size = 1
+        self.count = 0
+
+    def append(self, step: int, value: float) -> None:
+        """Add one value. Steps must not decrease."""
+        self._pending_steps.append(step)
+        self._pending.append(value)
+        if len(self._pending) >= RECENT:
+            self._take_in()
+
+    def __len__(self) -> int:
+        """Number of values ever added."""
+        return self.count + len(self._pending)
+
+    @property
+    def values(self) -> Floats:
+        """The newest values (at most 4,096), oldest first. float64, shape (n,). Not finite ones included."""
+        import numpy as np
+
+        self._take_in()
+        return np.asarray(self._values[-RECENT:], dtype=np.float64)
+
+    @property
+    def steps(self) -> Ints:
+        """Steps (or epochs) of :attr:`values`. int64, shape (n,)."""
+        import numpy as np
+
+        self._take_in()
+        return np.asarray(self._steps[-RECENT:], dtype=np.int64)
+
+    def recent(self, n: int) -> Floats:
+        """The newest ``n`` values or fewer, oldest first. float64, shape (<= n,)."""
+        import numpy as np
+
+        self._take_in()
+        return np.asarray(self._values[-min(n, RECENT) :], dtype=np.float64)
+
+    def first(self, n: int) -> Floats:
+        """The oldest ``n`` values or fewer (at most 256). float64, shape (<= n,)."""
+        import numpy as np
+
+        self._take_in()
+        return np.asarray(self._first[:n], dtype=np.float64)
+
+    @property
+    def last(self) -> float | None:
+        """The newest value, ``None`` before the first."""
+        if self._pending:
+            return self._pending[-1]
+        return self._values[-1] if self._values else None
+
+    @property
+    def last_step(self) -> int | None:
+        """Step (or epoch) of :attr:`last`."""
+        if self._pending_steps:
+            return self._pending_steps[-1]
+        return self._steps[-1] if self._steps else None
+
+    def blocks(self) -> tuple[Block, ...]:
+        """The whole run, reduced to at most 1,024 blocks of equal size, oldest first."""
+        self._take_in()
+        return tuple(self._blocks)
+
+    def _take_in(self) -> None:
+        if not self._pending:
+            return
+        steps, values = self._pending_steps, self._pending
+        self._pending_steps, self._pending = [], []
+        self.count += len(values)
+        if len(self._first) < FIRST:
+            self._first.extend(values[: FIRST - len(self._first)])
+        self._steps.extend(steps)
+        self._values.extend(values)
+        if len(self._values) > 2 * RECENT:  # trimmed now and then, so that a trim costs little per value
+            del self._steps[:-RECENT], self._values[:-RECENT]
+        for step, value in zip(steps, values, strict=True):
+            point = Block.point(step, value)
+            if self._blocks and self._blocks[-1].count < self._block_size:
+                self._blocks[-1].absorb(point)
+                continue
+            if len(self._blocks) >= BLOCKS:
+                self._halve()
+            self._blocks.append(point)
+
+    def _halve(self) -> None:
+        """Merge the blocks in pairs."""
+        merged = []
+        for i in range(0, len(self._blocks) - 1, 2):
+            self._blocks[i].absorb(self._blocks[i + 1])
+            merged.append(self._blocks[i])
+        self._blocks = merged
+        self._block_size *= 2
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values that :meth:`load_state_dict` takes back."""
+        self._take_in()
+        return {
+            "count": self.count,
+            "block_size": self._block_size,
+            "blocks": [(b.start, b.count, b.finite, b.mean, b.low, b.high) for b in self._blocks],
+            "first": list(self._first),
+            "steps": self._steps[-RECENT:],
+            "values": self._values[-RECENT:],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._pending_steps, self._pending = [], []
+        self.count = int(state["count"])
+        self._block_size = int(state["block_size"])
+        self._blocks = [Block(*b) for b in state["blocks"]]
+        self._first = list(state["first"])
+        self._steps = list(state["steps"])
+        self._values = list(state["values"])
+
+
+@dataclass(slots=True)
+class History:
+    """Everything that detectors may look at.
+
+    Attributes:
+        steps: Quantities per training batch: ``"loss"``, ``"gradient_norm"`` (only at the steps where it was taken),
+            ``"step_s"`` (seconds from one batch's end to the next).
+        epochs: Metrics per epoch under the name they were logged with. ``"train_loss"`` is always the mean of the
+            step losses of the epoch where those are known.
+        improvement: The monitored metric's best epoch and the epochs waited since.
+        monitor: Name of the monitored metric.
+        facts: What is known of the model, optimizer, schedule and data.
+    """
+
+    monitor: str = "val_loss"
+    improvement: Improvement = field(default_factory=Improvement)
+    facts: Facts = field(default_factory=Facts)
+    steps: dict[str, Series] = field(default_factory=dict)
+    epochs: dict[str, Series] = field(default_factory=dict)
+
+    def step_series(self, name: str) -> Series:
+        """The series of a per-step quantity; an empty one is made when there is none yet."""
+        series = self.steps.get(name)
+        if series is None:
+            series = self.steps[name] = Series()
+        return series
+
+    def epoch_series(self, name: str) -> Series:
+        """The series of a per-epoch metric; an empty one is made when there is none yet."""
+        series = self.epochs.get(name)
+        if series is None:
+            series = self.epochs[name] = Series()
+        return series
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The whole run in at most about 1,024 rows a quantity, for ``history.jsonl`` and plots.
+
+        Yields:
+            ``{"name", "per": "step" | "epoch", "start", "count", "finite", "mean", "low", "high"}``; the last three
+            are ``None`` where no value of the block is finite.
+        """
+        for per, group in (("step", self.steps), ("epoch", self.epochs)):
+            for name, series in group.items():
+                for b in series.blocks():
+                    bad = b.finite == 0
+                    yield {
+                        "name": name,
+                        "per": per,
+                        "start": b.start,
+                        "count": b.count,
+                        "finite": b.finite,
+                        "mean": None if bad else b.mean,
+                        "low": None if bad else b.low,
+                        "high": None if bad else b.high,
+                    }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values that :meth:`load_state_dict` takes back."""
+        return {
+            "improvement": self.improvement.state_dict(),
+            "steps": {name: s.state_dict() for name, s in self.steps.items()},
+            "epochs": {name: s.state_dict() for name, s in self.epochs.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.improvement.load_state_dict(state["improvement"])
+        for group, saved in ((self.steps, state["steps"]), (self.epochs, state["epochs"])):
+            for name, s in saved.items():
+                series = group[name] = Series()
+                series.load_state_dict(s)

@@ -1,0 +1,38 @@
+"""What the guard may ask of a framework. Only a Host touches the user's training."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from failguard.core.decision import Decision
+from failguard.core.finding import Finding, Where
+
+__all__ = ["Host"]
+
+
+class Host(Protocol):
+    """Implemented by each adapter. The guard contains every call."""
+
+    def apply(self, decision: Decision) -> None:
+        """Carry out a STOP: drop the update that is pending, if any, and ask the framework to end training."""
+
+    def weights_bytes(self) -> int:
+        """Size of what :meth:`save_weights` would copy, in bytes."""
+
+    def save_weights(self) -> None:
+        """Copy parameters and buffers to host memory, in place of an earlier copy. RNG states stay untouched."""
+
+    def restore_weights(self) -> None:
+        """Put the copy back into the live model."""
+
+    def non_finite_weights(self) -> list[str]:
+        """Qualified names of the parameters that hold a value that is not finite."""
+
+    def locate(self, finding: Finding) -> Where | None:
+        """Find the place of a value that is not finite by looking again at the failing batch.
+
+        Weights, buffers, optimizer state and RNG streams are left as they were.
+
+        Returns:
+            The refined place, or ``None`` where nothing more can be said.
+        """

@@ -1,0 +1,1 @@
+"""What is seen: measured numbers in, findings out. One failure family a file."""

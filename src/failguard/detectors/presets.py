@@ -1,0 +1,115 @@
+"""Which detectors watch a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from failguard.core.improvement import Mode
+from failguard.detectors.base import Detector
+from failguard.detectors.divergence import LossDivergence
+from failguard.detectors.ending import RunException, RunInterrupted
+from failguard.detectors.no_improvement import NoImprovement
+from failguard.detectors.no_learning import NoLearning
+from failguard.detectors.non_finite import GradientNonFinite, LossNonFinite, MetricNonFinite, WeightsNonFinite
+from failguard.detectors.overfitting import Overfitting
+from failguard.errors import ConfigurationError
+
+__all__ = ["PRESETS", "DetectorSettings", "detectors_for"]
+
+logger = logging.getLogger("failguard")
+
+PRESETS = ("minimal", "standard", "full")
+ENTRY_POINT_GROUP = "failguard.detectors"
+
+
+class DetectorSettings(Protocol):
+    """The keywords of FailGuard that choose and set up detectors."""
+
+    @property
+    def detectors(self) -> str | Sequence[Detector]:
+        """A preset's name, or the detectors themselves."""
+
+    @property
+    def monitor(self) -> str:
+        """The monitored metric."""
+
+    @property
+    def mode(self) -> Mode:
+        """Whether lower or higher is better."""
+
+    @property
+    def patience(self) -> int | None:
+        """Epochs without improvement before early stopping."""
+
+
+def detectors_for(settings: DetectorSettings) -> list[Detector]:
+    """The detectors of a run.
+
+    - ``"minimal"``: values that are not finite, exceptions and interrupts.
+    - ``"standard"``: also divergence, no learning and overfitting.
+    - ``"full"``: as ``"standard"`` in this release; it is where detectors that cost more will go.
+    - A list: exactly these.
+
+    To each of them ``metric.no_improvement`` is added where ``patience`` is set. The presets ``"standard"`` and
+    ``"full"`` also take the detectors that other packages offer through the entry point group
+    ``failguard.detectors`` (a class or function that makes a detector without arguments).
+
+    Raises:
+        ConfigurationError: The preset does not exist, or something in the list is no detector.
+    """
+    chosen = settings.detectors
+    found: list[Detector]
+    if isinstance(chosen, str):
+        if chosen not in PRESETS:
+            allowed = ", ".join(map(repr, PRESETS))
+            raise ConfigurationError(f"detectors={chosen!r} does not exist. Allowed: {allowed}, or a list of detectors.")
+        found = [LossNonFinite(), GradientNonFinite(), WeightsNonFinite(), MetricNonFinite()]
+        if chosen != "minimal":
+            found += [LossDivergence(), NoLearning(), Overfitting()]
+        found += [RunException(), RunInterrupted()]
+        if chosen != "minimal":
+            found += _third_party()
+    else:
+        found = [_checked(detector) for detector in _listed(chosen)]
+    if settings.patience is not None and all(d.code != NoImprovement.code for d in found):
+        found.append(NoImprovement(patience=settings.patience))
+    return found
+
+
+def _listed(chosen: object) -> Sequence[object]:
+    if isinstance(chosen, Sequence):
+        return chosen
+    raise ConfigurationError(
+        f"detectors must be one of {', '.join(map(repr, PRESETS))} or a list of detectors, not {type(chosen).__name__}."
+    )
+
+
+def _checked(detector: object) -> Detector:
+    if isinstance(detector, type):
+        raise ConfigurationError(f"detectors: {detector.__name__} is a class. Pass an instance: {detector.__name__}().")
+    if not isinstance(getattr(detector, "code", None), str) or not callable(getattr(detector, "check", None)):
+        raise ConfigurationError(
+            f"detectors: {detector!r} is no detector. It needs a `code` and a method `check(observation, history)`; "
+            "see failguard.detectors.base.Detector."
+        )
+    return detector  # type: ignore[return-value]
+
+
+def _third_party() -> list[Detector]:
+    """Detectors of other packages. One that cannot be loaded is a logged warning, never an error."""
+    found = []
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            found.append(_checked(entry_point.load()()))
+        except Exception as error:  # whatever a foreign package raises
+            logger.warning(
+                "failguard: the detector %r of %s cannot be used: %s: %s",
+                entry_point.name,
+                entry_point.value,
+                type(error).__name__,
+                error,
+            )
+    return found

@@ -1,0 +1,205 @@
+"""One failing run as the knowledge base sees it: findings, facts, and a few numbers drawn from the curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from failguard.core.codes import NON_FINITE_CODES
+from failguard.core.facts import Facts
+from failguard.core.finding import Finding, Where
+from failguard.core.history import History, Series
+from failguard.core.observation import ExceptionFacts
+from failguard.diagnosis.rates import RateBand, band_of, effective_rate
+
+__all__ = ["Approach", "Case", "Clue"]
+
+WINDOW = 8  # values that make up "just before the failure"
+SMOOTHING = 5  # values whose median is a level
+RISEN = 2.0  # times the level that counts as risen; a loss of single batches varies by less than that
+NOISE_SPANS = 6.0  # robust standard deviations above the level that count as risen, for noisy losses
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    """Something that speaks for a cause (weight above 0) or against it.
+
+    Attributes:
+        weight: Weight of evidence in natural units of log-odds.
+        text: A sentence with numbers, without a full stop.
+    """
+
+    weight: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approach:
+    """How a quantity came to the failure.
+
+    Attributes:
+        per: ``"step"`` or ``"epoch"``.
+        count: Finite values before the failure.
+        level: The lowest level before (a running median).
+        peak: The highest of the last values before the failure.
+        risen: How many of the last values in a row had risen above the level and its noise.
+        start: The first value.
+    """
+
+    per: str
+    count: int
+    level: float
+    peak: float
+    risen: int
+    start: float
+
+    @property
+    def ratio(self) -> float | None:
+        """``peak / level``, ``None`` where the level is not above zero."""
+        return self.peak / self.level if self.level > 0 else None
+
+
+class Case:
+    """What the clues look at.
+
+    Attributes:
+        findings, root, history, exception: As given to :func:`failguard.diagnosis.diagnose`.
+        facts: What is known of the run.
+        codes: Codes of the findings.
+    """
+
+    def __init__(
+        self, findings: Sequence[Finding], root: Finding | None, history: History, exception: ExceptionFacts | None
+    ) -> None:
+        self.findings = findings
+        self.root = root
+        self.history = history
+        self.exception = exception
+        self.facts: Facts = history.facts
+        self.codes = frozenset(f.code for f in findings)
+
+    @property
+    def root_code(self) -> str:
+        """Code of the root, ``""`` without one."""
+        return self.root.code if self.root else ""
+
+    @property
+    def where(self) -> Where:
+        """Place of the root."""
+        return self.root.where if self.root else Where()
+
+    @cached_property
+    def band(self) -> RateBand | None:
+        """Usual rates of this optimizer."""
+        return band_of(self.facts.optimizer)
+
+    @cached_property
+    def rate(self) -> float | None:
+        """The rate to compare with the band, momentum taken into account."""
+        return effective_rate(self.facts.optimizer)
+
+    @cached_property
+    def rate_is_high(self) -> bool:
+        """The rate is above the usual ones of the optimizer."""
+        return self.rate is not None and self.band is not None and self.rate > self.band.high
+
+    @cached_property
+    def rate_is_low(self) -> bool:
+        """The rate is below the usual ones of the optimizer."""
+        return self.rate is not None and self.band is not None and self.rate < self.band.low
+
+    @cached_property
+    def updates(self) -> int:
+        """Optimizer updates of which a loss is known."""
+        loss = self.history.steps.get("loss")
+        return 0 if loss is None else len(loss) // max(self.facts.accumulate_batches, 1)
+
+    @cached_property
+    def loss_approach(self) -> Approach | None:
+        """How the training loss came to the failure; per epoch where there are no step losses."""
+        return self._approach_of(self.history.steps.get("loss"), "step") or self._approach_of(
+            self.history.epochs.get("train_loss") or self.history.epochs.get("loss"), "epoch"
+        )
+
+    @cached_property
+    def gradient_approach(self) -> Approach | None:
+        """How the gradient norm came to the failure."""
+        return self._approach_of(self.history.steps.get("gradient_norm"), "step")
+
+    @cached_property
+    def gradient_level(self) -> float | None:
+        """Median of the newest finite gradient norms."""
+        series = self.history.steps.get("gradient_norm")
+        norms = [] if series is None else [v for v in series.recent(64).tolist() if math.isfinite(v)]
+        return median(norms) if norms else None
+
+    @cached_property
+    def loss_level(self) -> float | None:
+        """Median of the newest finite training losses."""
+        for series in (self.history.steps.get("loss"), self.history.epochs.get("train_loss")):
+            values = [] if series is None else [v for v in series.recent(64).tolist() if math.isfinite(v)]
+            if values:
+                return median(values)
+        return None
+
+    @cached_property
+    def grew(self) -> bool:
+        """The loss rose for at least two values before it failed: no single batch did it."""
+        approach = self.loss_approach
+        return approach is not None and approach.risen >= 2
+
+    @cached_property
+    def located(self) -> bool:
+        """The failing batch was looked at again, and its input and target were finite."""
+        return self.where.module is not None and self.where.tensor not in (None, "input", "target")
+
+    @cached_property
+    def first_loss(self) -> float | None:
+        """The loss of the first batch, if it is finite."""
+        series = self.history.steps.get("loss")
+        first = [] if series is None else series.first(1).tolist()
+        return first[0] if first and math.isfinite(first[0]) else None
+
+    @cached_property
+    def parameters_per_sample(self) -> float | None:
+        """Trainable parameters over training samples."""
+        parameters, samples = self.facts.model.trainable_parameters, self.facts.train_samples
+        if parameters is None:
+            parameters = self.facts.model.parameters
+        return parameters / samples if parameters is not None and samples else None
+
+    def _approach_of(self, series: Series | None, per: str) -> Approach | None:
+        if series is None or len(series) == 0:
+            return None
+        pairs = list(zip(series.steps.tolist(), series.values.tolist(), strict=True))
+        end = len(pairs)
+        if self.root is not None and self.root_code in NON_FINITE_CODES:
+            limit = self.root.step if per == "step" else self.root.epoch
+            # Up to the failure: a value that is not finite, or the step of the finding.
+            end = next((i for i, (at, v) in enumerate(pairs) if at >= limit or not math.isfinite(v)), end)
+        values = [v for _, v in pairs[:end] if math.isfinite(v)]
+        if len(values) < 2:
+            return None
+        tail = max(1, min(WINDOW, len(values) // 2))
+        level, spread = _lowest_level(values[:-tail])
+        threshold = max(level + NOISE_SPANS * spread, RISEN * level if level > 0 else level + abs(level))
+        risen = 0
+        for value in reversed(values):
+            if value <= threshold:
+                break
+            risen += 1
+        first = series.first(1).tolist()[0]
+        return Approach(per, len(values), level, max(values[-tail:]), risen, first if math.isfinite(first) else values[0])
+
+
+def _lowest_level(values: list[float]) -> tuple[float, float]:
+    """The lowest running median, and the robust spread (1.4826 times the median absolute deviation) around it."""
+    width = min(SMOOTHING, len(values))
+    windows = [values[i : i + width] for i in range(len(values) - width + 1)]
+    levels = [median(w) for w in windows]
+    best = min(range(len(levels)), key=levels.__getitem__)
+    around = values[max(0, best - 16) : best + 16]
+    return levels[best], 1.4826 * median(abs(v - levels[best]) for v in around)

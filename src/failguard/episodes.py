@@ -1,0 +1,133 @@
+"""One alarm, not many: merges repeats into one episode, and finds the finding that explains the others. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from failguard.core.codes import NON_FINITE_CODES, check_finding_code
+from failguard.core.finding import Finding, Severity
+
+__all__ = ["Episodes", "root_of"]
+
+# Findings that say how a run ended. They are roots only where nothing explains them and nothing worse happened.
+_ENDINGS = ("run.exception", "run.interrupted", "metric.no_improvement")
+# Where a step meets values: weights and data, then the output, the loss, its gradient.
+_TENSOR_ORDER = {"weight": 0, "input": 0, "target": 0, "output": 1, "loss": 2, "gradient": 3}
+_CODE_ORDER = {"loss.divergence": -1, "loss.non_finite": 2, "gradient.non_finite": 3, "weights.non_finite": 4}
+_LAST = 5
+_SPEAKS_OF_NON_FINITE = re.compile(r"\b(nan|inf|infinity|non[- ]?finite|not finite|overflow)\b", re.IGNORECASE)
+
+
+class Episodes:
+    """Lets a symptom through once: when it is first reported, and again when it gets more severe.
+
+    A symptom that persists or comes back belongs to the episode it started.
+    """
+
+    def __init__(self, ignore: Sequence[str] = ()) -> None:
+        """Args:
+            ignore: Codes never to let through.
+
+        Raises:
+            ConfigurationError: One of them is not a code of the taxonomy.
+        """
+        self._ignored = frozenset(check_finding_code(code) for code in ignore)
+        self._worst: dict[str, Severity] = {}
+
+    def take_in(self, found: Iterable[Finding]) -> list[Finding]:
+        """Take in what the detectors reported at one moment.
+
+        Returns:
+            What is new, in the order given.
+        """
+        new = []
+        for finding in found:
+            if finding.code in self._ignored:
+                continue
+            worst = self._worst.get(finding.code)
+            if worst is None or finding.severity.rank > worst.rank:
+                self._worst[finding.code] = finding.severity
+                new.append(finding)
+        return new
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values that :meth:`load_state_dict` takes back."""
+        return {"worst": {code: severity.value for code, severity in self._worst.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._worst = {code: Severity(severity) for code, severity in state["worst"].items()}
+
+
+def root_of(findings: Sequence[Finding]) -> Finding | None:
+    """Find the finding that explains the others.
+
+    Starts at the worst finding (among equals the earliest; how the run ended goes before mere warnings) and goes back
+    to the earliest finding that can explain it. Order alone explains nothing: an unrelated earlier warning is never
+    the root of an exception.
+
+    Args:
+        findings: All findings of a run, in the order they were raised.
+
+    Returns:
+        The root, or ``None`` where there is nothing to explain. Where its symptom was reported twice, first as
+        suspected and then as confirmed, the confirmed finding.
+    """
+    candidates = sorted(
+        (f for f in findings if f.severity is not Severity.INFO or f.code in _ENDINGS), key=_order
+    )
+    if not candidates:
+        return None
+    start = at = min(range(len(candidates)), key=lambda i: _gravity(candidates[i]))
+    while True:
+        at, before = next((i for i in range(at) if _explains(candidates[i], candidates[at])), at), at
+        if at == before:
+            break
+    root = candidates[at]
+    same = [f for f in candidates[: start + 1] if f.code == root.code]
+    return max(same, key=lambda f: f.severity.rank)
+
+
+def _gravity(finding: Finding) -> tuple[int, bool]:
+    """Sorts the finding to start from first. Ties are left to the order in time."""
+    is_ending = finding.code in _ENDINGS
+    rank = finding.severity.rank
+    if is_ending:  # an early stop or an interrupt outranks warnings, never errors
+        rank = max(rank, Severity.WARNING.rank)
+    return -rank, not is_ending
+
+
+def _order(finding: Finding) -> tuple[int, int, int]:
+    """Sorts findings by step, within a step by the order in which the step meets the values."""
+    by_code = _CODE_ORDER.get(finding.code, _LAST)
+    tensor = finding.where.tensor
+    by_tensor = _TENSOR_ORDER.get(tensor, by_code) if finding.code in NON_FINITE_CODES and tensor else by_code
+    return finding.step, by_tensor, by_code
+
+
+def _explains(cause: Finding, consequence: Finding) -> bool:
+    """Whether a finding can be the reason for one that came after it."""
+    failing = cause.severity.rank >= Severity.ERROR.rank
+    match consequence.code:
+        case "run.exception":
+            # A bad value explains an error at once; later only where the error speaks of it.
+            near = consequence.step - cause.step <= 1
+            spoken = _SPEAKS_OF_NON_FINITE.search(consequence.message) is not None
+            bad_value = cause.code in NON_FINITE_CODES and failing
+            return (bad_value and (near or spoken)) or (cause.code == "loss.divergence" and spoken)
+        case "metric.no_improvement":
+            if cause.code in ("metric.overfitting", "loss.no_learning"):
+                return True
+            return failing and (cause.code == "loss.divergence" or cause.code in NON_FINITE_CODES)
+        case "metric.overfitting" | "loss.no_learning":
+            return failing and cause.code == "loss.divergence"
+        case "loss.divergence":
+            return failing and cause.code in NON_FINITE_CODES and cause.code != "metric.non_finite"
+        case code if code in NON_FINITE_CODES:
+            if cause.code == "metric.non_finite":
+                return False
+            return cause.code == "loss.divergence" or (failing and cause.code in NON_FINITE_CODES)
+        case _:
+            return False

@@ -1,0 +1,480 @@
+"""The orchestrator of one run: measured numbers in, decisions out, everything recorded."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+from failguard.accounting import Accounting
+from failguard.core.codes import NON_FINITE_CODES
+from failguard.core.containment import Containment
+from failguard.core.decision import Action, Decision
+from failguard.core.event import Event
+from failguard.core.exceptions import exception_facts
+from failguard.core.facts import Facts
+from failguard.core.finding import Finding, Status
+from failguard.core.history import History
+from failguard.core.host import Host
+from failguard.core.improvement import Improvement
+from failguard.core.observation import ExceptionFacts, Observation
+from failguard.detectors.presets import detectors_for
+from failguard.episodes import Episodes
+from failguard.errors import TrainingFailure
+from failguard.recorder import Recorder
+from failguard.report.run_report import Progress, RunReport
+from failguard.resources import available_memory_bytes
+from failguard.settings import Settings
+
+__all__ = ["Guard"]
+
+logger = logging.getLogger("failguard")
+
+PROGRESS_EVERY_S = 10.0
+MEMORY_SHARE = 0.1  # of free memory that a copy of the weights may take
+# After a stop for one of these the best epoch's weights are the ones worth having.
+RESTORE_CODES = frozenset({"metric.no_improvement", "metric.overfitting"})
+
+
+class Guard:
+    """Watches one run. An adapter makes one for each ``fit`` and calls, in this order::
+
+        start(facts)
+        for each epoch:
+            start_epoch(epoch)
+            for each batch:
+                record_loss(loss)
+                if gradient_due: record_gradient(norm)   # or a sentinel's, see check_gradient
+                if not allow_update(): drop the update
+                end_batch()
+            end_epoch(metrics, validated)
+        fail(error)                                      # only when training raised
+        finish()
+
+    Where the step is compiled, ``record_rows`` takes many batches at once in place of the four calls.
+    Nothing here knows a framework; what must be done to the training goes through the ``host``.
+
+    Attributes:
+        step: Index of the batch in progress, from 0 over the whole run.
+        epoch: The epoch in progress, from 0.
+        optimizer_steps: Updates applied so far.
+        should_stop: failguard wants the run to end.
+        finished: The report is final.
+        history, containment, accounting: What was measured, what failed, what it cost.
+    """
+
+    def __init__(self, settings: Settings, host: Host, framework: str) -> None:
+        self.settings = settings
+        self.host = host
+        self.containment = Containment()
+        self.accounting = Accounting(settings.overhead_budget)
+        self.history = History(monitor=settings.monitor, improvement=Improvement(settings.mode, settings.min_delta))
+        self.step = 0
+        self.epoch = 0
+        self.optimizer_steps = 0
+        self.should_stop = False
+        self.finished = False
+        self._policy = settings.resolved_policy
+        self._episodes = Episodes(settings.ignore)
+        self._recorder = Recorder(settings, framework, self.history, self.containment, self.accounting)
+        self._detectors = {
+            event: [d for d in detectors_for(settings) if event in getattr(d, "events", Event)] for event in Event
+        }
+        self._losses = self.history.step_series("loss")
+        self._norms = self.history.step_series("gradient_norm")
+        self._step_s = self.history.step_series("step_s")
+        self._bad_value = False  # a value of the batch in progress is not finite
+        self._ending = False  # too late to act
+        self._drop = False  # the pending update must not be applied
+        self._loss_sum = 0.0
+        self._loss_count = 0
+        self._epochs_seen = 0
+        self._keeps_weights = settings.keeps_best_weights
+        self._has_saved_weights = False
+        self._weights_check_s = 0.0
+        self._weights_are_bad = False
+        self._epoch_started_at = perf_counter()
+        self._batch_ended_at = perf_counter()
+        self._next_progress_at = perf_counter() + PROGRESS_EVERY_S
+
+    # What happens, in the order of a run
+
+    def start(
+        self,
+        facts: Facts,
+        *,
+        writes: bool = True,
+        mlflow_run_id: str | None = None,
+        mlflow_tracking_uri: str | None = None,
+    ) -> None:
+        """The run begins.
+
+        Args:
+            facts: What the adapter knows of the run. It may go on filling it in.
+            writes: Whether this process writes records (rank 0).
+            mlflow_run_id: Run of the framework's own MLflow logger.
+            mlflow_tracking_uri: Its store.
+        """
+        self.history.facts = facts
+        self._recorder.start(facts, writes=writes, mlflow_run_id=mlflow_run_id, mlflow_tracking_uri=mlflow_tracking_uri)
+        if facts.model.trainable_parameters == 0:
+            self.note("The model has no trainable parameters: nothing can be learned. Unfreeze or add parameters.")
+        self._look(Event.RUN_START)
+        self._batch_ended_at = perf_counter()
+
+    def start_epoch(self, epoch: int) -> None:
+        """An epoch begins."""
+        self.epoch = epoch
+        self._loss_sum, self._loss_count = 0.0, 0
+        self._epoch_started_at = perf_counter()
+
+    @property
+    def gradient_due(self) -> bool:
+        """Whether the norm over all gradients should be taken for the batch in progress."""
+        return self.accounting.gradients.due(self.step)
+
+    def record_loss(self, loss: float) -> None:
+        """The training loss of the batch in progress, undivided by accumulation. Once per batch."""
+        self._losses.append(self.step, loss)
+        if math.isfinite(loss):
+            self._loss_sum += loss
+            self._loss_count += 1
+        else:
+            self._bad_value = True
+
+    def record_gradient(self, norm: float, cost_s: float = 0.0) -> None:
+        """The global L2 norm over all gradients of the pending update, unclipped and unscaled.
+
+        Args:
+            norm: NaN or Inf where a gradient really is not finite (an overflow of the norm itself is the adapter's to
+                tell apart).
+            cost_s: What taking it cost, for the cadence.
+        """
+        self._norms.append(self.step, norm)
+        self.accounting.gradients.ran(self.step, cost_s, self.typical_step_s)
+        if not math.isfinite(norm):
+            self._bad_value = True
+
+    def check_gradient(self, norm: float) -> None:
+        """The norm of a sentinel gradient: recorded only if it is not finite."""
+        if not math.isfinite(norm):
+            self._norms.append(self.step, norm)
+            self._bad_value = True
+
+    def allow_update(self) -> bool:
+        """Whether the pending update may be applied. Call after the loss and gradients were recorded.
+
+        Returns:
+            ``False``: drop it (gradients to None). :meth:`Host.apply` was called with the decision before.
+        """
+        if self._bad_value:
+            self._bad_value = False
+            self._look(Event.STEP)
+        if self._drop:
+            self._drop = False
+            self._recorder.act(
+                "drop_update", self.step, self.epoch, "The update of this step was kept from the weights."
+            )
+            return False
+        self.optimizer_steps += 1
+        return True
+
+    def end_batch(self) -> None:
+        """The batch in progress is over. Runs the per-step detectors when they are due."""
+        now = perf_counter()
+        self._step_s.append(self.step, now - self._batch_ended_at)
+        self._batch_ended_at = now
+        step = self.step
+        if self._bad_value:  # a loss that no update followed, as under accumulation
+            self._bad_value = False
+            self._look(Event.STEP)
+        elif self.accounting.detectors.due(step):
+            self._look(Event.STEP)
+            self.accounting.detectors.ran(step, perf_counter() - now, self.typical_step_s)
+            if now > self._next_progress_at:
+                self._progress()
+        self.step = step + 1
+
+    def record_rows(self, losses: Sequence[float], norms: Sequence[float], *, dropped: int = 0) -> None:
+        """Take in batches that a compiled step has already run, oldest first, and look at them.
+
+        Args:
+            losses: One loss a batch, shape (n,).
+            norms: One global gradient norm a batch, shape (n,); empty where there is none.
+            dropped: Updates among them that the step kept from the weights.
+        """
+        n = len(losses)
+        if n == 0:
+            return
+        now = perf_counter()
+        step_s = (now - self._batch_ended_at) / n
+        self._batch_ended_at = now
+        first = self.step
+        for i in range(n):
+            self.step = first + i
+            self.record_loss(float(losses[i]))
+            if i < len(norms):
+                norm = float(norms[i])
+                self._norms.append(self.step, norm)
+                self._bad_value = self._bad_value or not math.isfinite(norm)
+            self._step_s.append(self.step, step_s)
+            if self._bad_value:  # looked at with the step number of the bad batch
+                self._bad_value = False
+                self._look(Event.STEP)
+                self._drop = False
+        self.optimizer_steps += n - dropped
+        if dropped:
+            self._recorder.act(
+                "drop_update", self.step, self.epoch, f"The compiled step kept {dropped} update(s) from the weights."
+            )
+        if self.accounting.detectors.due(self.step):
+            self._look(Event.STEP)
+            self.accounting.detectors.ran(self.step, perf_counter() - now, self.typical_step_s)
+            if now > self._next_progress_at:
+                self._progress()
+        self.step = first + n
+
+    def report_data(self, finding: Finding) -> None:
+        """Take in a finding about the data that the adapter has read from a batch."""
+        self._raise_findings([finding])
+
+    def end_epoch(self, metrics: Mapping[str, float], *, validated: bool) -> None:
+        """The epoch is over, its validation included.
+
+        Args:
+            metrics: Everything that was logged for the epoch, plain floats.
+            validated: Whether there was a validation.
+        """
+        named = {name: float(value) for name, value in metrics.items()}
+        if self._loss_count:
+            named["train_loss"] = self._loss_sum / self._loss_count
+        for name, value in named.items():
+            self.history.epoch_series(name).append(self.epoch, value)
+        last_step = self.step - 1
+        monitor = self.settings.monitor
+        if monitor in named and (validated or not monitor.startswith("val")):
+            if self.history.improvement.update(named[monitor], epoch=self.epoch, step=last_step):
+                self._save_weights()
+        elif monitor not in named and self._epochs_seen == 0 and self.settings.monitor_is_named:
+            self._say_monitor_missing(named, validated)
+        values = dict(named)
+        bad_weights = self._count_bad_weights()
+        if bad_weights is not None:
+            values["non_finite_weights"] = float(bad_weights)
+        self._epochs_seen += 1
+        self._look(Event.EPOCH_END, values=values, validated=validated, step=last_step)
+        if perf_counter() > self._next_progress_at:
+            self._progress()
+
+    def fail(self, error: BaseException) -> None:
+        """Training raised, or was interrupted. The caller re-raises."""
+        if self.finished or isinstance(error, TrainingFailure):
+            return
+        self._ending = True
+        facts = exception_facts(error)
+        self._recorder.exception = facts
+        self._look(Event.EXCEPTION, exception=facts)
+
+    def finish(self) -> None:
+        """The run is over: verify and restore weights, write the report. Further calls do nothing."""
+        if self.finished:
+            return
+        self._ending = True
+        self._look(Event.RUN_END, step=self.step - 1)
+        self.finished = True
+        self._settle_weights()
+        self._recorder.finish(self._status(), self._progress_numbers())
+
+    # What others may ask
+
+    @property
+    def report(self) -> RunReport:
+        """The report so far, or the final one."""
+        return self._recorder.report(self._status() if self.finished else Status.RUNNING, self._progress_numbers())
+
+    @property
+    def typical_step_s(self) -> float:
+        """Median time of the newest steps in seconds, 0 before the first."""
+        recent = self._step_s.recent(32)
+        return float(sorted(recent)[len(recent) // 2]) if len(recent) else 0.0
+
+    def failure(self) -> TrainingFailure | None:
+        """The error that ``raise_on_failure`` asks for, if the run failed and nothing else was raised."""
+        if not self.settings.raise_on_failure:
+            return None
+        report = self.report
+        if report.exception is not None or not report.failing:
+            return None
+        return TrainingFailure(report.diagnosis.summary, report)
+
+    def note(self, remark: str) -> None:
+        """Add a remark to the report, and say it once in the log."""
+        if self._recorder.note(remark):
+            logger.warning("failguard: %s", remark)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            "version": 1,
+            "step": self.step,
+            "epoch": self.epoch,
+            "optimizer_steps": self.optimizer_steps,
+            "epochs_seen": self._epochs_seen,
+            "history": self.history.state_dict(),
+            "episodes": self._episodes.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint. Call before :meth:`start`."""
+        self.step = int(state["step"])
+        self.epoch = int(state["epoch"])
+        self.optimizer_steps = int(state["optimizer_steps"])
+        self._epochs_seen = int(state["epochs_seen"])
+        self.history.load_state_dict(state["history"])
+        self._episodes.load_state_dict(state["episodes"])
+        self._losses = self.history.step_series("loss")
+        self._norms = self.history.step_series("gradient_norm")
+        self._step_s = self.history.step_series("step_s")
+        self.accounting.gradients.restart(self.step)
+        self.accounting.detectors.restart(self.step)
+        self._recorder.resumed = True
+
+    # How it is done
+
+    def _look(
+        self,
+        event: Event,
+        *,
+        values: Mapping[str, float] | None = None,
+        validated: bool = False,
+        step: int | None = None,
+        exception: ExceptionFacts | None = None,
+    ) -> None:
+        """Run the detectors of an event, record what is new, decide, act."""
+        observation = Observation(
+            event=event,
+            step=self.step if step is None else step,
+            optimizer_step=self.optimizer_steps,
+            epoch=self.epoch,
+            values=values or {},
+            validated=validated,
+            exception=exception,
+        )
+        found = []
+        for detector in self._detectors[event]:
+            finding = self.containment.run(f"detector {detector.code}", detector.check, observation, self.history)
+            if finding is not None:
+                found.append(finding)
+        if found:
+            self._raise_findings(found)
+
+    def _raise_findings(self, found: list[Finding]) -> None:
+        """Record what is new among findings, decide on it, act."""
+        raised = [self._located(f) for f in self._episodes.take_in(found)]
+        if not raised:
+            return
+        for finding in raised:
+            self._recorder.add(finding)
+        if not self.should_stop and not self._ending:
+            decision = self._policy.decide(raised)
+            if decision.action is Action.STOP:
+                self._stop(decision)
+        self._progress()
+
+    def _located(self, finding: Finding) -> Finding:
+        """The finding with its place, where looking again at the failing batch gives one."""
+        if finding.code not in NON_FINITE_CODES or finding.code == "metric.non_finite":
+            return finding
+        where = self.containment.run("locating the value", self.host.locate, finding)
+        return finding if where is None else replace(finding, where=where)
+
+    def _stop(self, decision: Decision) -> None:
+        self.should_stop = True
+        finding = decision.finding
+        self._drop = finding is not None and finding.code in NON_FINITE_CODES
+        self._recorder.stop_code = None if finding is None else finding.code
+        self._recorder.act("stop", self.step, self.epoch, decision.reason)
+        self.containment.run("stopping the run", self.host.apply, decision)
+
+    def _save_weights(self) -> None:
+        """Keep the weights of the best epoch, if they are wanted and memory allows."""
+        if not self._keeps_weights:
+            return
+        if not self._has_saved_weights:
+            needed = self.containment.run("best weights", self.host.weights_bytes) or 0
+            free = available_memory_bytes()
+            if free is not None and needed > MEMORY_SHARE * free:
+                self._keeps_weights = False
+                self.note(
+                    f"The best weights are not kept: a copy takes {needed / 1e6:,.0f} MB, more than "
+                    f"{MEMORY_SHARE:.0%} of the {free / 1e6:,.0f} MB of free memory. Use a checkpoint callback instead."
+                )
+                return
+            self._recorder.snapshot_bytes = needed
+        self.containment.run("best weights", self.host.save_weights)
+        self._has_saved_weights = not self.containment.retired("best weights")
+
+    def _count_bad_weights(self) -> int | None:
+        """Number of parameters that are not finite; ``None`` when looking would exceed the budget."""
+        now = perf_counter()
+        epoch_s = now - self._epoch_started_at
+        if self._weights_check_s > self.accounting.budget * epoch_s:
+            return None
+        names = self.containment.run("weights check", self.host.non_finite_weights)
+        self._weights_check_s = perf_counter() - now
+        return None if names is None else len(names)
+
+    def _settle_weights(self) -> None:
+        """Put the best weights back where that was asked for, and never leave bad ones unnamed."""
+        stopped_on = self._recorder.stop_code
+        wanted = self.should_stop and self._keeps_weights and stopped_on in RESTORE_CODES
+        if self.should_stop or self._recorder.has(NON_FINITE_CODES):
+            names = self.containment.run("weights check", self.host.non_finite_weights) or []
+        else:
+            names = []
+        may_act = self._policy.acts
+        if (wanted or (names and may_act)) and self._has_saved_weights:
+            best = self.history.improvement
+            self.containment.run("restoring the best weights", self.host.restore_weights)
+            if not self.containment.retired("restoring the best weights"):
+                reason = f"Weights of epoch {best.best_epoch} ({self.settings.monitor} {best.best_value:.6g}) are back."
+                self._recorder.act("restore_best_weights", self.step - 1, self.epoch, reason)
+                names = []
+        self._weights_are_bad = bool(names)
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            self.note(f"The weights are not finite: {shown}. Go back to a checkpoint.")
+
+    def _status(self) -> Status:
+        exception = self._recorder.exception
+        if exception is not None:
+            return Status.INTERRUPTED if exception.interrupt else Status.FAILED
+        if self._weights_are_bad:
+            return Status.FAILED
+        return Status.STOPPED if self.should_stop else Status.COMPLETED
+
+    def _say_monitor_missing(self, named: Mapping[str, float], validated: bool) -> None:
+        exist = ", ".join(sorted(named)) or "none"
+        remedy = "Log it, or name one of these" if named else "Log it"
+        if self.settings.monitor.startswith("val") and not validated:
+            remedy = "There was no validation in this epoch: pass validation data, or name a training metric"
+        self.note(
+            f"monitor={self.settings.monitor!r} is not among the metrics of the first epoch ({exist}). {remedy}; until "
+            "it appears, early stopping and overfitting checks rest."
+        )
+
+    def _progress(self) -> None:
+        self._next_progress_at = perf_counter() + PROGRESS_EVERY_S
+        self._recorder.progress(self._progress_numbers())
+
+    def _progress_numbers(self) -> Progress:
+        return Progress(
+            steps=self.step,
+            optimizer_steps=self.optimizer_steps,
+            epochs=self._epochs_seen,
+            planned_steps=self.history.facts.planned_steps,
+            duration_s=self._recorder.duration_s,
+        )

@@ -1,0 +1,204 @@
+"""The flight recorder: keeps what happened in one run and makes the report that sinks deliver."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from datetime import UTC, datetime
+from time import perf_counter
+
+from failguard.accounting import Accounting
+from failguard.core.containment import Containment
+from failguard.core.facts import Facts
+from failguard.core.finding import Finding, Status
+from failguard.core.history import History
+from failguard.core.observation import ExceptionFacts
+from failguard.core.redaction import redact, redact_text
+from failguard.core.run_info import RunInfo
+from failguard.diagnosis import diagnose, fingerprint
+from failguard.episodes import root_of
+from failguard.report.run_report import ActionTaken, Compute, Progress, RunReport
+from failguard.resources import Sampler, environment
+from failguard.settings import Settings
+from failguard.sinks.delivery import Delivery, sinks_for
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Collects findings, actions and remarks of one run.
+
+    Attributes:
+        exception: What training raised.
+        resumed: The run goes on from a checkpoint.
+        stop_code: Code of the finding that ended the run, ``None`` while it runs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        framework: str,
+        history: History,
+        containment: Containment,
+        accounting: Accounting,
+    ) -> None:
+        self._settings = settings
+        self._framework = framework
+        self._history = history
+        self._containment = containment
+        self._accounting = accounting
+        self._findings: list[Finding] = []
+        self._actions: list[ActionTaken] = []
+        self._notes: list[str] = []
+        self._sampler: Sampler | None = None
+        self._delivery: Delivery | None = None
+        self._started_at = perf_counter()
+        self._ended_at: float | None = None
+        self._final: RunReport | None = None
+        self._run = RunInfo(record_id="", started_at="", framework=framework)
+        self._environment: dict[str, object] = {}
+        self.exception: ExceptionFacts | None = None
+        self.resumed = False
+        self.stop_code: str | None = None
+        self.snapshot_bytes = 0
+
+    def start(self, facts: Facts, *, writes: bool, mlflow_run_id: str | None, mlflow_tracking_uri: str | None) -> None:
+        """The run begins: name it, start sampling and delivery."""
+        settings = self._settings
+        now = datetime.now(UTC).astimezone()
+        config = redact(dict(settings.config if settings.config is not None else facts.config))
+        facts.config = config
+        self._started_at = perf_counter()
+        self._run = RunInfo(
+            record_id=f"{now:%Y%m%d-%H%M%S}-{self._framework}-{secrets.token_hex(3)}",
+            started_at=now.isoformat(timespec="seconds"),
+            framework=self._framework,
+            experiment=settings.experiment,
+            run_name=settings.run_name,
+            hypothesis=redact(settings.hypothesis),
+            approach=redact(settings.approach),
+            tags={k: str(v) for k, v in redact(dict(settings.tags or {})).items()},
+            config=config,
+            mlflow_run_id=mlflow_run_id,
+            mlflow_tracking_uri=mlflow_tracking_uri,
+            resumed=self.resumed,
+        )
+        self._environment = self._containment.run("environment", environment) or {}
+        if settings.resources is not False:
+            limits = None if settings.resources is True else settings.resources
+            self._sampler = Sampler(limits, directories=[settings.record_dir])
+            self._containment.run("resource sampler", self._sampler.start)
+        if writes:
+            self._delivery = Delivery(sinks_for(settings), self._containment)
+            self._delivery.start(self.report(Status.RUNNING, Progress(planned_steps=facts.planned_steps)))
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since the start, or from start to end."""
+        return (self._ended_at or perf_counter()) - self._started_at
+
+    def add(self, finding: Finding) -> None:
+        """Record a finding, in place of an earlier one of the same code in the same episode."""
+        same = [i for i, f in enumerate(self._findings) if f.code == finding.code and f.step == finding.step]
+        if same:
+            self._findings[same[0]] = finding
+        else:
+            self._findings.append(finding)
+
+    def has(self, codes: Collection[str]) -> bool:
+        """Whether one of these was found."""
+        return any(f.code in codes for f in self._findings)
+
+    def act(self, what: str, step: int, epoch: int, reason: str) -> None:
+        """Record something that was done to the run."""
+        self._actions.append(ActionTaken(what, step, epoch, redact_text(reason)))
+
+    def note(self, remark: str) -> bool:
+        """Record a remark.
+
+        Returns:
+            Whether it is new.
+        """
+        remark = redact_text(remark)
+        if remark in self._notes:
+            return False
+        self._notes.append(remark)
+        return True
+
+    def progress(self, numbers: Progress) -> None:
+        """Hand the report so far to the sinks."""
+        if self._delivery is not None:
+            self._delivery.progress(self.report(Status.RUNNING, numbers))
+
+    def finish(self, status: Status, numbers: Progress) -> None:
+        """The run is over: stop sampling, make the final report, deliver it."""
+        self._ended_at = perf_counter()
+        if self._sampler is not None:
+            self._containment.run("resource sampler", self._sampler.stop)
+        report = self.report(status, numbers)
+        self._final = report
+        if self._delivery is not None:
+            self._delivery.finish(report)
+
+    def report(self, status: Status, numbers: Progress) -> RunReport:
+        """The report so far, or the final one."""
+        if self._final is not None:
+            return self._final
+        facts = self._history.facts
+        findings = list(self._findings)
+        root = root_of(findings)
+        best = self._history.improvement
+        resources = {}
+        if self._sampler is not None:
+            resources = self._containment.run("resource sampler", self._sampler.summary) or {}
+        report = RunReport(
+            run=self._run,
+            status=status,
+            findings=findings,
+            root=root,
+            actions=list(self._actions),
+            progress=numbers,
+            compute=self._compute(status, numbers),
+            overhead=self._accounting.overhead(self.duration_s, self.snapshot_bytes),
+            resources=resources,
+            facts=facts,
+            exception=self.exception,
+            environment={**self._environment, "packages": dict(facts.versions)},
+            best={}
+            if best.best_value is None
+            else {
+                "monitor": self._history.monitor,
+                "mode": best.mode,
+                "value": best.best_value,
+                "epoch": best.best_epoch,
+                "step": best.best_step,
+            },
+            notes=[*self._notes, *facts.notes],
+            history=list(self._history.rows()),
+            locations={} if self._delivery is None else self._delivery.locations(),
+        )
+        diagnosis = self._containment.run("diagnosis", diagnose, findings, root, self._history, self.exception)
+        if diagnosis is not None:
+            report.diagnosis = diagnosis
+        if report.failing:
+            report.fingerprint = self._containment.run(
+                "fingerprint", fingerprint, root, report.diagnosis, self.exception, facts
+            )
+        report.part_errors = list(self._containment.errors)
+        return report
+
+    def _compute(self, status: Status, numbers: Progress) -> Compute:
+        """Hours used, wasted (after the last weights worth keeping) and saved (the rest of the plan, at this pace)."""
+        used_h = numbers.duration_s / 3600.0
+        saved_h = wasted_h = None
+        if numbers.steps > 0:
+            h_per_step = used_h / numbers.steps
+            if status is Status.STOPPED and numbers.steps_saved is not None:
+                saved_h = numbers.steps_saved * h_per_step
+            if status in (Status.STOPPED, Status.FAILED):
+                best_step = self._history.improvement.best_step
+                kept_steps = 0 if best_step is None else best_step + 1
+                wasted_h = max(numbers.steps - kept_steps, 0) * h_per_step
+            elif status is Status.COMPLETED:
+                wasted_h = 0.0
+        return Compute(used_h=used_h, wasted_h=wasted_h, saved_h=saved_h)

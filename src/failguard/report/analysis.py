@@ -1,0 +1,51 @@
+"""``failure_analysis.json``: the part of a report that programs read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from failguard.report.plain import plain
+from failguard.report.run_report import RunReport
+
+__all__ = ["SCHEMA_VERSION", "failure_analysis"]
+
+SCHEMA_VERSION = 1
+
+
+def failure_analysis(report: RunReport) -> dict[str, Any]:
+    """The content of ``failure_analysis.json``.
+
+    Its JSON Schema is ``failguard/report/failure_analysis.schema.json``. Floats that are not finite are written as
+    ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
+
+    Args:
+        report: The report of a run; a healthy one gives an analysis without findings.
+
+    Returns:
+        Values of strict JSON.
+    """
+    diagnosis, root = report.diagnosis, report.root
+    where = {"module": None, "tensor": None, "batch": None} if root is None else root.to_dict()["where"]
+    analysis = {
+        "schema_version": SCHEMA_VERSION,
+        "status": report.status,
+        "error_type": report.exception.type_name if report.exception else None,
+        "likely_cause": diagnosis.likely_cause,
+        "config_issues": list(diagnosis.config_issues),
+        "recommendations": [c.remedy for c in diagnosis.causes if c.remedy],
+        "findings": [f.to_dict() for f in report.findings],
+        "causes": [c.to_dict() for c in diagnosis.causes],
+        "root": None if root is None else root.to_dict(),
+        "where": where,
+        "compute": {
+            "used_h": report.compute.used_h,
+            "wasted_h": report.compute.wasted_h,
+            "saved_h": report.compute.saved_h,
+        },
+        "environment": report.environment,
+        "fingerprint": report.fingerprint,
+        "similar_runs": report.similar_runs,
+    }
+    result = plain(analysis)
+    assert isinstance(result, dict)
+    return result
