@@ -207,7 +207,7 @@ def test_bad_weights_at_a_stop_are_replaced_by_the_best_or_named() -> None:
 
 
 def test_a_monitor_that_never_appears_is_named_with_what_exists(caplog: pytest.LogCaptureFixture) -> None:
-    guard = guard_of(monitor="val_f1", mode="max")
+    guard = guard_of(monitor="val_f1", mode="max", monitor_is_named=True)
     with caplog.at_level(logging.WARNING, "failguard"):
         train(guard, [1.0], {"val_loss": 0.5, "val_acc": 0.1})
         train(guard, [1.0], {"val_loss": 0.5, "val_acc": 0.1})

@@ -75,9 +75,7 @@ def root_of(findings: Sequence[Finding]) -> Finding | None:
         The root, or ``None`` where there is nothing to explain. Where its symptom was reported twice, first as
         suspected and then as confirmed, the confirmed finding.
     """
-    candidates = sorted(
-        (f for f in findings if f.severity is not Severity.INFO or f.code in _ENDINGS), key=_order
-    )
+    candidates = sorted((f for f in findings if f.severity is not Severity.INFO or f.code in _ENDINGS), key=_order)
     if not candidates:
         return None
     start = at = min(range(len(candidates)), key=lambda i: _gravity(candidates[i]))

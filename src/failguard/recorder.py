@@ -70,7 +70,7 @@ class Recorder:
         facts.config = config
         self._started_at = perf_counter()
         self._run = RunInfo(
-            record_id=f"{now:%Y%m%d-%H%M%S}-{self._framework}-{secrets.token_hex(3)}",
+            record_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
             started_at=now.isoformat(timespec="seconds"),
             framework=self._framework,
             experiment=settings.experiment,

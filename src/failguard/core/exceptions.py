@@ -6,7 +6,6 @@ import linecache
 import os
 import sysconfig
 import traceback
-from collections.abc import Iterator
 from functools import cache
 from types import TracebackType
 
@@ -17,7 +16,6 @@ __all__ = ["exception_facts"]
 
 MAX_MESSAGE = 4_000  # characters
 MAX_TRACE = 100_000  # characters
-MAX_FRAMES = 60  # shown at each end of a traceback
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -54,13 +52,9 @@ def _text(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> str:
     try:
-        summary = traceback.TracebackException.from_exception(error, limit=None, lookup_lines=False)
-        for part in _chain(summary):
-            if len(part.stack) > 2 * MAX_FRAMES:
-                del part.stack[MAX_FRAMES:-MAX_FRAMES]
-        text = "".join(summary.format())
+        text = "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001  # the user's own __str__, __notes__ or source loader
-        frames = "".join(traceback.format_tb(error.__traceback__, limit=-MAX_FRAMES))
+        frames = "".join(traceback.format_tb(error.__traceback__, limit=-100))
         text = f"Traceback (most recent call last):\n{frames}{type(error).__name__}: {_text(error)}\n"
     half = MAX_TRACE // 2 - 100
     if len(text) <= MAX_TRACE:
@@ -68,18 +62,6 @@ def _trace(error: BaseException) -> str:
     # The beginning says where, the end says what: both are kept. Whole lines, so that no secret is cut in two.
     head, tail = text[:half].rpartition("\n")[0], text[-half:].partition("\n")[2]
     return cut(f"{redact_text(head)}\n... [cut, {len(text):,} characters] ...\n{redact_text(tail)}", MAX_TRACE)
-
-
-def _chain(summary: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    seen: set[int] = set()
-    todo: list[traceback.TracebackException | None] = [summary]
-    while todo:
-        part = todo.pop()
-        if part is None or id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield part
-        todo += [part.__cause__, part.__context__, *(part.exceptions or ())]
 
 
 def _user_frame(error: BaseException) -> str | None:

@@ -14,7 +14,7 @@ class RunInfo:
     """The registry entry of one run. Secrets are already redacted.
 
     Attributes:
-        record_id: Name of the local record's folder: start time, framework and a random part.
+        record_id: Name of the local record's folder: start time and a random part.
         started_at: ISO 8601 with time zone.
         framework: ``"lightning"``, ``"keras"``, ``"torch"`` or ``"log"`` for a finished log.
         experiment, run_name, hypothesis, approach: As the user gave them.

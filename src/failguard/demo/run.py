@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["FRAMEWORKS", "DemoResult", "run_demo"]
 
 FRAMEWORKS = ("lightning", "keras")
+RECORDS = "failguard_runs"
+WIDE = 140  # columns from which each figure gets a column of its own
 INSTALL = "pip install 'failguard-ml[lightning,keras,data]'"
 
 
@@ -71,38 +73,61 @@ def run_demo(
                 f"{number:>2}/{len(plan)} {framework:<9} {scenario.name:<26} {_outcome(report)}", highlight=False
             )
     console.print()
-    console.print(results_table(results))
-    console.print()
-    console.print("See every run in MLflow:", highlight=False)
-    console.print(f"  mlflow ui --backend-store-uri {store}", soft_wrap=True, highlight=False, markup=False)
+    console.print(results_table(results, console.width))
+    records = (folder / RECORDS).as_posix()
+    console.print(
+        f"Records are under {records}. One of them: failguard report RECORD --record-dir {records}", highlight=False
+    )
+    console.print(f"Every run in MLflow: mlflow ui --backend-store-uri {store}", soft_wrap=True, highlight=False)
     return results
 
 
-def results_table(results: Sequence[DemoResult]) -> Table:
-    """One row a run: framework, status, root finding, likely cause, stopped at, steps saved, where the record is."""
+def results_table(results: Sequence[DemoResult], width: int) -> Table:
+    """One row a run: framework, status, root finding, likely cause, stopped at, steps saved, record.
+
+    Args:
+        results: The finished trainings.
+        width: Columns of the terminal. Below 140, what belongs together stands in one cell.
+    """
+    from rich import box
     from rich.table import Table
 
-    table = Table(title="failguard demo: handwritten digits", title_justify="left")
-    for heading in ("run", "framework", "status", "root finding", "likely cause"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("stopped at", justify="right", overflow="fold")
-    table.add_column("steps saved", justify="right", overflow="fold")
-    table.add_column("record", overflow="fold")
-    for result in results:
-        report = result.report
-        stopped = any(a.what == "stop" for a in report.actions)
-        saved = report.progress.steps_saved
-        table.add_row(
-            result.scenario.name,
-            result.framework,
-            str(report.status),
-            "-" if report.root is None else report.root.code,
-            report.diagnosis.likely_cause or "-",
-            f"step {report.progress.steps - 1:,}" if stopped else "-",
-            f"{saved:,} of {report.progress.planned_steps:,}" if stopped and saved is not None else "-",
-            report.locations.get("local", "-"),
-        )
+    headings = ("run", "framework", "status", "root finding", "likely cause", "stopped at", "steps saved", "record")
+    rows = [_cells(result) for result in results]
+    if width < WIDE:
+        headings = ("run,\nframework", "status,\nstopped at,\nsteps saved", "root finding,\nlikely cause", "record")
+        rows = [
+            (
+                f"{run}\n{framework}",
+                f"{status}\n{stopped}\n{saved}",
+                f"{finding}\n{cause}",
+                record.replace("-", "-\n", 1),
+            )
+            for run, framework, status, finding, cause, stopped, saved, record in rows
+        ]
+    table = Table(box=box.SIMPLE_HEAD if width < WIDE else box.ROUNDED, show_lines=width < WIDE)
+    for heading in headings:
+        whole = any(word in heading for word in ("finding", "cause", "record"))  # codes and names are copied from here
+        table.add_column(heading, overflow="fold", no_wrap=whole)
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _cells(result: DemoResult) -> tuple[str, ...]:
+    report = result.report
+    stopped = any(a.what == "stop" for a in report.actions)
+    saved = report.progress.steps_saved
+    return (
+        result.scenario.name,
+        result.framework,
+        str(report.status),
+        "-" if report.root is None else report.root.code,
+        report.diagnosis.likely_cause or "-",
+        f"step {report.progress.steps - 1:,}" if stopped else "-",
+        f"{saved:,} of {report.progress.planned_steps:,}" if stopped and saved is not None else "-",
+        report.run.record_id,
+    )
 
 
 def _outcome(report: RunReport) -> str:
@@ -152,7 +177,7 @@ def _train(
 
     name = f"{scenario.name} ({framework})"
     sinks = [
-        LocalRecord(folder / "failguard_runs"),
+        LocalRecord(folder / RECORDS),
         MlflowSink(experiment="failguard demo", run_name=name, tracking_uri=store),
     ]
     keywords = {"sinks": sinks, "run_name": name, "experiment": "failguard demo", "hypothesis": scenario.hypothesis}

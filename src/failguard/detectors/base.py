@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from failguard.core.event import Event
 from failguard.core.facts import Facts
@@ -30,14 +31,17 @@ class Detector(Protocol):
         TRIPS: Examples in which it must.
         QUIET: Examples in which it must not.
 
-    An optional attribute ``events`` (a frozenset of :class:`Event`) limits when it is called; without it, at every event.
-    ``check`` at ``Event.STEP`` is called once for many steps, so it must look at the recent history, not only at the
-    newest step. It is called at once after a value that is not finite.
+    An optional attribute ``events`` (a frozenset of :class:`Event`) limits when it is called; without it, at every
+    event. ``check`` at ``Event.STEP`` is called once for many steps, so it must look at the recent history, not only
+    at the newest step. It is called at once after a value that is not finite.
     """
 
-    code: str
     TRIPS: ClassVar[Sequence[Example]]
     QUIET: ClassVar[Sequence[Example]]
+
+    @property
+    def code(self) -> str:
+        """The code of the finding. A class attribute will do."""
 
     def check(self, observation: Observation, history: History) -> Finding | None:
         """Look at one moment."""
@@ -72,10 +76,59 @@ def replay(detector: Detector, example: Example, *, every_steps: int = 16) -> li
 
     Args:
         detector: The detector.
-        example: The run in numbers.
-        every_steps: Steps between two checks.
+        example: The run in numbers. Value ``i`` of a step series belongs to step ``i``.
+        every_steps: Steps between two checks; a value that is not finite is looked at at once.
 
     Returns:
         Everything it reported, repeats included.
     """
-    raise NotImplementedError
+    history = History(
+        monitor=example.monitor, improvement=Improvement(example.mode, example.min_delta), facts=example.facts
+    )
+    events = getattr(detector, "events", ALL_EVENTS)
+    found: list[Finding] = []
+
+    def look(event: Event, step: int, epoch: int, **more: Any) -> None:
+        if event in events:
+            updates = (step + 1) // max(example.facts.accumulate_batches, 1)
+            finding = detector.check(Observation(event, step, updates, epoch, **more), history)
+            if finding is not None:
+                found.append(finding)
+
+    step_count = max(map(len, example.steps.values()), default=0)
+    epoch_count = max(map(len, example.epochs.values()), default=0)
+    look(Event.RUN_START, -1, 0)
+    epoch = epoch_end = 0
+    for epoch in range(max(epoch_count, 1)):
+        epoch_start, epoch_end = epoch_end, step_count * (epoch + 1) // max(epoch_count, 1)
+        losses = []
+        for step in range(epoch_start, epoch_end):
+            bad = False
+            for name, series in example.steps.items():
+                if step < len(series):
+                    history.step_series(name).append(step, float(series[step]))
+                    bad = bad or not math.isfinite(series[step])
+                    if name == "loss" and math.isfinite(series[step]):
+                        losses.append(float(series[step]))
+            if bad or step % every_steps == 0:
+                look(Event.STEP, step, epoch)
+        if epoch_count:
+            metrics = {name: float(series[epoch]) for name, series in example.epochs.items() if epoch < len(series)}
+            _end_epoch(history, metrics, losses, epoch, epoch_end - 1)
+            validated = any(name.startswith("val") for name in metrics)
+            look(Event.EPOCH_END, epoch_end - 1, epoch, values=metrics, validated=validated)
+    if example.exception is not None:
+        look(Event.EXCEPTION, step_count, epoch, exception=example.exception)
+    look(Event.RUN_END, step_count - 1, epoch)
+    return found
+
+
+def _end_epoch(history: History, metrics: dict[str, float], losses: list[float], epoch: int, step: int) -> None:
+    """Take the metrics of an epoch into the history as the guard does."""
+    if losses:
+        metrics.setdefault("train_loss", math.fsum(losses) / len(losses))
+    for name, value in metrics.items():
+        if name != "non_finite_weights":
+            history.epoch_series(name).append(epoch, value)
+    if history.monitor in metrics:
+        history.improvement.update(metrics[history.monitor], epoch=epoch, step=step)

@@ -9,12 +9,16 @@ from typing import Protocol
 
 from failguard.core.improvement import Mode
 from failguard.detectors.base import Detector
-from failguard.detectors.divergence import LossDivergence
-from failguard.detectors.ending import RunException, RunInterrupted
-from failguard.detectors.no_improvement import NoImprovement
-from failguard.detectors.no_learning import NoLearning
-from failguard.detectors.non_finite import GradientNonFinite, LossNonFinite, MetricNonFinite, WeightsNonFinite
-from failguard.detectors.overfitting import Overfitting
+from failguard.detectors.gradient_non_finite import GradientNonFinite
+from failguard.detectors.loss_divergence import LossDivergence
+from failguard.detectors.loss_no_learning import LossNoLearning
+from failguard.detectors.loss_non_finite import LossNonFinite
+from failguard.detectors.metric_no_improvement import MetricNoImprovement
+from failguard.detectors.metric_non_finite import MetricNonFinite
+from failguard.detectors.metric_overfitting import MetricOverfitting
+from failguard.detectors.run_exception import RunException
+from failguard.detectors.run_interrupted import RunInterrupted
+from failguard.detectors.weights_non_finite import WeightsNonFinite
 from failguard.errors import ConfigurationError
 
 __all__ = ["PRESETS", "DetectorSettings", "detectors_for"]
@@ -65,17 +69,19 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
     if isinstance(chosen, str):
         if chosen not in PRESETS:
             allowed = ", ".join(map(repr, PRESETS))
-            raise ConfigurationError(f"detectors={chosen!r} does not exist. Allowed: {allowed}, or a list of detectors.")
+            raise ConfigurationError(
+                f"detectors={chosen!r} does not exist. Allowed: {allowed}, or a list of detectors."
+            )
         found = [LossNonFinite(), GradientNonFinite(), WeightsNonFinite(), MetricNonFinite()]
         if chosen != "minimal":
-            found += [LossDivergence(), NoLearning(), Overfitting()]
+            found += [LossDivergence(), LossNoLearning(), MetricOverfitting()]
         found += [RunException(), RunInterrupted()]
         if chosen != "minimal":
             found += _third_party()
     else:
         found = [_checked(detector) for detector in _listed(chosen)]
-    if settings.patience is not None and all(d.code != NoImprovement.code for d in found):
-        found.append(NoImprovement(patience=settings.patience))
+    if settings.patience is not None and all(d.code != MetricNoImprovement.code for d in found):
+        found.append(MetricNoImprovement(patience=settings.patience))
     return found
 
 
@@ -104,7 +110,7 @@ def _third_party() -> list[Detector]:
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             found.append(_checked(entry_point.load()()))
-        except Exception as error:  # whatever a foreign package raises
+        except Exception as error:  # noqa: BLE001 - whatever a foreign package raises
             logger.warning(
                 "failguard: the detector %r of %s cannot be used: %s: %s",
                 entry_point.name,

@@ -20,6 +20,9 @@ __all__ = ["Approach", "Case", "Clue"]
 WINDOW = 8  # values that make up "just before the failure"
 SMOOTHING = 5  # values whose median is a level
 RISEN = 2.0  # times the level that counts as risen; a loss of single batches varies by less than that
+BEYOND_NOISE = 10.0  # times the level
+WARM = 8  # values that show what is normal
+JUMP = 100.0  # times the level: more than any update from good data does
 NOISE_SPANS = 6.0  # robust standard deviations above the level that count as risen, for noisy losses
 
 
@@ -46,7 +49,7 @@ class Approach:
         level: The lowest level before (a running median).
         peak: The highest of the last values before the failure.
         risen: How many of the last values in a row had risen above the level and its noise.
-        start: The first value.
+        onset: The first of those.
     """
 
     per: str
@@ -54,12 +57,23 @@ class Approach:
     level: float
     peak: float
     risen: int
-    start: float
+    onset: float | None = None
 
     @property
     def ratio(self) -> float | None:
         """``peak / level``, ``None`` where the level is not above zero."""
         return self.peak / self.level if self.level > 0 else None
+
+    @property
+    def calm(self) -> bool:
+        """Enough values to judge by, and none of the last had risen."""
+        return self.count >= WARM and self.risen == 0
+
+    @property
+    def sudden(self) -> bool:
+        """After a calm stretch a single value stood a hundred times above the level."""
+        calm_before = self.count - self.risen
+        return self.onset is not None and calm_before >= 2 * WARM and 0 < JUMP * self.level <= self.onset
 
 
 class Case:
@@ -133,14 +147,14 @@ class Case:
     def gradient_level(self) -> float | None:
         """Median of the newest finite gradient norms."""
         series = self.history.steps.get("gradient_norm")
-        norms = [] if series is None else [v for v in series.recent(64).tolist() if math.isfinite(v)]
+        norms: list[float] = [] if series is None else [v for v in series.recent(64).tolist() if math.isfinite(v)]
         return median(norms) if norms else None
 
     @cached_property
     def loss_level(self) -> float | None:
         """Median of the newest finite training losses."""
         for series in (self.history.steps.get("loss"), self.history.epochs.get("train_loss")):
-            values = [] if series is None else [v for v in series.recent(64).tolist() if math.isfinite(v)]
+            values: list[float] = [] if series is None else [v for v in series.recent(64).tolist() if math.isfinite(v)]
             if values:
                 return median(values)
         return None
@@ -153,14 +167,14 @@ class Case:
 
     @cached_property
     def located(self) -> bool:
-        """The failing batch was looked at again, and its input and target were finite."""
-        return self.where.module is not None and self.where.tensor not in (None, "input", "target")
+        """The failing batch was looked at again: a module made the bad value from finite data."""
+        return self.where.module is not None and self.where.tensor in ("output", "gradient")
 
     @cached_property
     def first_loss(self) -> float | None:
         """The loss of the first batch, if it is finite."""
         series = self.history.steps.get("loss")
-        first = [] if series is None else series.first(1).tolist()
+        first: list[float] = [] if series is None else series.first(1).tolist()
         return first[0] if first and math.isfinite(first[0]) else None
 
     @cached_property
@@ -185,14 +199,18 @@ class Case:
             return None
         tail = max(1, min(WINDOW, len(values) // 2))
         level, spread = _lowest_level(values[:-tail])
-        threshold = max(level + NOISE_SPANS * spread, RISEN * level if level > 0 else level + abs(level))
+        level = min(level, values[0])  # a loss that rises from the start never has a lower running median
+        threshold = level + NOISE_SPANS * spread
+        if level > 0:
+            # A divergence is confirmed already; elsewhere noise may pass twice the level, but hardly ten times.
+            noise = 0.0 if self.root_code == "loss.divergence" else threshold
+            threshold = min(max(noise, RISEN * level), BEYOND_NOISE * level)
         risen = 0
         for value in reversed(values):
             if value <= threshold:
                 break
             risen += 1
-        first = series.first(1).tolist()[0]
-        return Approach(per, len(values), level, max(values[-tail:]), risen, first if math.isfinite(first) else values[0])
+        return Approach(per, len(values), level, max(values[-tail:]), risen, values[-risen] if risen else None)
 
 
 def _lowest_level(values: list[float]) -> tuple[float, float]:

@@ -26,7 +26,7 @@ class RateBand:
 
 # By part of the class name, the first that matches. `usual` is the default of torch.optim or keras.optimizers. The
 # limits are a factor of about ten to a hundred around it; for SGD they hold for the rate divided by (1 - momentum):
-# Goyal et al. 2017 train with 0.1 and momentum 0.9, which makes 1.0; Bengio 2012 gives 1e-6 to 1 and 0.01 as default.
+# Goyal et al. 2017 train with 0.1 and momentum 0.9, which makes 1; Bengio 2012 gives 1e-6 to 1 and 0.01 as default.
 _BANDS = (
     ("adadelta", RateBand(1e-3, 1.0, 5.0)),
     ("adagrad", RateBand(1e-4, 1e-2, 0.5)),
@@ -40,7 +40,7 @@ _BANDS = (
     ("lamb", RateBand(1e-5, 1e-3, 5e-2)),
     ("rmsprop", RateBand(1e-6, 1e-3, 1e-2)),
     ("ftrl", RateBand(1e-4, 1e-3, 0.5)),
-    ("sgd", RateBand(1e-5, 1e-2, 1.0)),
+    ("sgd", RateBand(1e-5, 1e-2, 2.0)),
 )
 
 

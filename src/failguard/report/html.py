@@ -1,19 +1,109 @@
-"""The report as one self-contained HTML page."""
+"""The report as one self-contained HTML page: no network, no script."""
 
 from __future__ import annotations
 
-from html import escape
+import logging
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from failguard.core.finding import Severity
+from failguard.report.facts_table import (
+    environment_rows,
+    fact_rows,
+    overhead_rows,
+    resource_rows,
+    run_rows,
+    settings_rows,
+)
 from failguard.report.run_report import RunReport
+from failguard.report.summary import cause_title, one_line, percent, summarize
+from failguard.report.timeline import timeline
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from failguard.report.plots import Plot
 
 __all__ = ["to_fragment", "to_html"]
+
+logger = logging.getLogger("failguard")
+
+MAX_TRACE = 50_000  # characters; the whole trace is in error_trace.txt
 
 
 def to_html(report: RunReport) -> str:
     """See :meth:`RunReport.to_html`."""
-    return f"<!doctype html><title>failguard</title><p>{escape(report.diagnosis.summary)}</p>"
+    pictures, problem = _pictures(report)
+    run = report.run
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            **_common(report),
+            title=one_line(run.run_name or run.experiment or run.record_id or "run", 120),
+            plots=pictures,
+            plot_problem=problem,
+            events=timeline(report),
+            exception=report.exception,
+            trace=_trace(report),
+            issues=report.diagnosis.config_issues,
+            tables=[
+                ("Run", run_rows(report)),
+                ("Configuration", settings_rows(report)),
+                ("Model, data and plan", fact_rows(report)),
+                ("Resources", resource_rows(report)),
+                ("What watching cost", overhead_rows(report)),
+                ("Environment", environment_rows(report)),
+            ],
+        )
+    )
 
 
 def to_fragment(report: RunReport) -> str:
-    """A short form for notebooks."""
-    return f"<p>{escape(report.diagnosis.summary)}</p>"
+    """The short form for notebooks: headline, answers, numbers and causes."""
+    return _environment().get_template("fragment.html.j2").render(**_common(report))
+
+
+def _common(report: RunReport) -> dict[str, Any]:
+    summary = summarize(report)
+    return {
+        "report": report,
+        "summary": summary,
+        "answers": list(summary.answers()) if report.root is not None else [],
+        "causes": report.diagnosis.causes,
+        "warnings": [f for f in report.findings if f.severity is not Severity.INFO],
+    }
+
+
+def _pictures(report: RunReport) -> tuple[list[Plot], str]:
+    """The plots, or none and the reason: a page without pictures is better than no page."""
+    try:
+        from failguard.report.plots import plots
+
+        return plots(report), ""
+    except Exception as error:
+        logger.debug("failguard: the curves could not be drawn", exc_info=True)
+        return [], one_line(f"The curves could not be drawn: {type(error).__name__}: {error}", 300)
+
+
+def _trace(report: RunReport) -> str:
+    trace = report.exception.trace if report.exception is not None else ""
+    return trace if len(trace) <= MAX_TRACE else f"... {len(trace) - MAX_TRACE:,} characters more\n{trace[-MAX_TRACE:]}"
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["line"] = one_line
+    environment.filters["percent"] = percent
+    environment.filters["cause_title"] = cause_title
+    return environment

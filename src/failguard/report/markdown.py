@@ -2,11 +2,108 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from failguard.report.facts_table import (
+    environment_rows,
+    fact_rows,
+    overhead_rows,
+    resource_rows,
+    run_rows,
+    settings_rows,
+)
 from failguard.report.run_report import RunReport
+from failguard.report.summary import cause_title, one_line, percent, summarize
+from failguard.report.timeline import timeline
 
 __all__ = ["to_markdown"]
+
+MAX_TRACE = 20_000  # characters; the whole trace is in error_trace.txt
+# Everything that Markdown or embedded HTML would take as markup.
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 
 
 def to_markdown(report: RunReport) -> str:
     """See :meth:`RunReport.to_markdown`."""
-    return f"# {report.status}\n\n{report.diagnosis.summary}\n"
+    return "\n".join(_lines(report)).rstrip() + "\n"
+
+
+def _lines(report: RunReport) -> Iterator[str]:
+    summary = summarize(report)
+    yield f"# {_text(summary.headline)}"
+    yield ""
+    answers = list(summary.answers()) if report.root is not None else [("", summary.what)]
+    for label, text in answers:
+        yield f"- **{label}:** {_text(text)}" if label else _text(text)
+    yield from _table(("", ""), summary.numbers)
+    yield from _causes(report)
+    events = timeline(report)
+    if events:
+        yield from ("", "## Timeline")
+        yield from _table(
+            ("Step", "Epoch", "Finding or action", "What"), [(e.step, e.epoch, e.label, e.text) for e in events]
+        )
+    if report.exception is not None:
+        yield from _exception(report)
+    for title, rows in (
+        ("Run", run_rows(report)),
+        ("Configuration", settings_rows(report)),
+        ("Model, data and plan", fact_rows(report)),
+        ("Resources", resource_rows(report)),
+        ("Environment", environment_rows(report)),
+        ("What watching cost", overhead_rows(report)),
+    ):
+        if rows:
+            yield from ("", f"## {title}")
+            yield from _table(("", ""), rows)
+    if summary.remarks:
+        yield from ("", "## Remarks", "")
+        yield from (f"- {_text(remark)}" for remark in summary.remarks)
+
+
+def _causes(report: RunReport) -> Iterator[str]:
+    diagnosis = report.diagnosis
+    if diagnosis.causes:
+        yield from ("", "## Possible causes")
+    for cause in diagnosis.causes:
+        yield from ("", f"### {_text(cause_title(cause.code))} ({percent(cause.confidence)})", "")
+        yield from (f"- {_text(one_line(evidence))}" for evidence in cause.evidence)
+        if cause.config_values:
+            yield f"- {_text(_values(cause.config_values))}"
+        if cause.remedy:
+            yield from ("", f"**Try:** {_text(one_line(cause.remedy))}")
+    if diagnosis.config_issues:
+        yield from ("", "## Configuration values that look wrong", "")
+        yield from (f"- {_text(one_line(issue))}" for issue in diagnosis.config_issues)
+
+
+def _exception(report: RunReport) -> Iterator[str]:
+    exception = report.exception
+    assert exception is not None
+    yield from ("", "## Exception", "", f"{_text(one_line(f'{exception.type_name}: {exception.message}'))}")
+    if exception.trace:
+        trace = exception.trace[-MAX_TRACE:].replace("\x1b", "")
+        # A fence longer than any in the trace cannot be closed by it.
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", trace)), default=0))
+        yield from ("", f"{fence}text", trace.rstrip(), fence)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    rows = list(rows)
+    if not rows:
+        return
+    yield ""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'|'.join(' --- ' for _ in head)}|"
+    for row in rows:
+        yield f"| {' | '.join(_text(one_line(str(cell))) for cell in row)} |"
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    return one_line(", ".join(f"{name} = {value}" for name, value in values.items()))
+
+
+def _text(text: str) -> str:
+    return _MARKUP.sub(r"\\\1", text)

@@ -76,7 +76,9 @@ def _part(d: Mapping[str, Any], name: str, read: Callable[[Any], T], default: An
     try:
         return read(value)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"The part {name!r} of this record cannot be read: {type(error).__name__}: {error}.") from error
+        raise InputError(
+            f"The part {name!r} of this record cannot be read: {type(error).__name__}: {error}."
+        ) from error
 
 
 def _make(cls: type[T], d: Mapping[str, Any]) -> T:
@@ -98,7 +100,9 @@ def _finding(d: Mapping[str, Any]) -> Finding:
 
 
 def _diagnosis(d: Mapping[str, Any]) -> Diagnosis:
-    causes = [Cause.from_dict({**c, "config_values": from_plain(c.get("config_values") or {})}) for c in d.get("causes") or ()]
+    causes = [
+        Cause.from_dict({**c, "config_values": from_plain(c.get("config_values") or {})}) for c in d.get("causes") or ()
+    ]
     return Diagnosis(
         summary=str(d.get("summary", "")),
         causes=tuple(causes),

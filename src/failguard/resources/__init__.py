@@ -1,5 +1,8 @@
-"""What a run uses: CPU, memory, disk and GPU, sampled in the background."""
+"""What a run uses: CPU, memory, disk and GPU, sampled in the background. Absent means no reading, never 0."""
 
+from failguard.resources.environment import environment
 from failguard.resources.limits import ResourceLimits
+from failguard.resources.machine import available_memory_bytes
+from failguard.resources.sampler import Sampler
 
-__all__ = ["ResourceLimits"]
+__all__ = ["ResourceLimits", "Sampler", "available_memory_bytes", "environment"]

@@ -1,0 +1,89 @@
+"""Which column of a log is what: names that frameworks and people use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+__all__ = ["Roles", "normal", "roles_of"]
+
+# In order of preference. Compared without case, and with every sign that is no letter or digit as one underscore.
+_TRAIN = ("train_loss", "training_loss", "loss", "trainloss", "loss_train", "loss_training", "tr_loss")
+_VALIDATION = (
+    "val_loss",
+    "validation_loss",
+    "valid_loss",
+    "valloss",
+    "loss_val",
+    "loss_validation",
+    "eval_loss",
+    "dev_loss",
+)
+_STEP = ("step", "global_step", "trainer_global_step", "steps", "iteration", "iterations", "iter", "n_iter")
+_EPOCH = ("epoch", "epochs", "epoch_num", "current_epoch")
+_GRADIENT = ("gradient_norm", "grad_norm", "global_grad_norm", "grad_norm_total", "grad_2_0_norm_total", "gnorm")
+_RATE = ("learning_rate", "lr", "lrate")
+_TIME = frozenset(
+    {
+        *("time", "times", "timestamp", "wall_time", "walltime", "runtime", "elapsed", "elapsed_s", "relative_time"),
+        *("date", "datetime", "created_at", "unnamed_0", "index"),
+    }
+)
+
+
+@dataclass(slots=True)
+class Roles:
+    """Names of the columns that play a part; ``None`` where there is none.
+
+    Attributes:
+        step_loss: Training loss that is per step by its name (``train_loss_step``).
+        epoch_loss: Training loss that is per epoch by its name (``train_loss_epoch``).
+        loss: Training loss whose name does not say.
+        val_loss, step, epoch, gradient_norm, learning_rate: As named.
+        metrics: All others but times.
+    """
+
+    step_loss: str | None = None
+    epoch_loss: str | None = None
+    loss: str | None = None
+    val_loss: str | None = None
+    step: str | None = None
+    epoch: str | None = None
+    gradient_norm: str | None = None
+    learning_rate: str | None = None
+    metrics: list[str] = field(default_factory=list)
+
+    @property
+    def train_losses(self) -> list[str]:
+        """The columns of the training loss."""
+        return [name for name in (self.step_loss, self.epoch_loss, self.loss) if name is not None]
+
+
+def normal(name: str) -> str:
+    """``"Train/Loss "`` -> ``"train_loss"``."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def roles_of(names: Iterable[str]) -> Roles:
+    """Find out what the columns are, from their names."""
+    left = {name: normal(name) for name in names}
+
+    def take(allowed: Iterable[str], suffix: str = "") -> str | None:
+        for wanted in allowed:
+            for name, plain in left.items():
+                if plain == wanted + suffix:
+                    del left[name]
+                    return name
+        return None
+
+    roles = Roles(step=take(_STEP), epoch=take(_EPOCH))
+    roles.step_loss, roles.epoch_loss = take(_TRAIN, "_step"), take(_TRAIN, "_epoch")
+    roles.loss = take(_TRAIN)
+    roles.val_loss = take(_VALIDATION) or take(_VALIDATION, "_epoch")
+    roles.gradient_norm, roles.learning_rate = take(_GRADIENT), take(_RATE)
+    if roles.learning_rate is None:  # Lightning's LearningRateMonitor: lr-Adam
+        roles.learning_rate = next((name for name, plain in left.items() if plain.startswith("lr_")), None)
+        left.pop(roles.learning_rate or "", None)
+    roles.metrics = [name for name, plain in left.items() if plain not in _TIME]
+    return roles

@@ -1,0 +1,205 @@
+"""The knowledge base: one row a cause, from symptoms over evidence to a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from failguard.diagnosis import clues_learning as learning
+from failguard.diagnosis import clues_values as values
+from failguard.diagnosis import remedies as r
+from failguard.diagnosis.case import Case, Clue
+from failguard.diagnosis.exceptions import classify
+
+__all__ = ["KNOWLEDGE", "CauseRow"]
+
+
+@dataclass(frozen=True, slots=True)
+class CauseRow:
+    """What is known of one cause.
+
+    Attributes:
+        code: Code of the cause.
+        symptoms: Root findings that it can explain, with the weight that each gives it before any evidence, in natural
+            log-odds.
+        clues: What to look at for evidence.
+        remedy: Writes the one thing to do.
+        config: Names of the configuration values involved, see ``failguard.diagnosis.ranking``.
+    """
+
+    code: str
+    symptoms: Mapping[str, float]
+    clues: tuple[Callable[[Case], Clue | None], ...]
+    remedy: Callable[[Case], str]
+    config: tuple[str, ...] = ()
+
+
+def _raised(cause: str) -> Callable[[Case], Clue | None]:
+    """The evidence of an exception's type and text for a cause."""
+
+    def clue(case: Case) -> Clue | None:
+        if case.exception is None:
+            return None
+        kind = next((k for k in classify(case.exception) if k.cause == cause), None)
+        if kind is None:
+            return None
+        words = f' says "{kind.phrase[:120]}"' if kind.phrase else " was raised"
+        return Clue(kind.weight, f"{case.exception.type_name}{words}")
+
+    return clue
+
+
+def _interrupted(case: Case) -> Clue | None:
+    """The run was ended from outside."""
+    if case.exception is not None and case.exception.interrupt:
+        return Clue(5.0, f"{case.exception.type_name} ended the run")
+    return Clue(5.0, "the run was ended from outside") if case.root_code == "run.interrupted" else None
+
+
+def _of_exception(code: str, remedy: Callable[[Case], str], *config: str) -> CauseRow:
+    """A cause that only an exception tells of."""
+    return CauseRow(code, _EXCEPTION, (_raised(code),), remedy, config)
+
+
+_EXCEPTION = {"run.exception": 0.0}
+_BAD_VALUES = {
+    "loss.non_finite": 1.0,
+    "gradient.non_finite": 1.0,
+    "weights.non_finite": 1.0,
+    "metric.non_finite": 0.5,
+    "amp.scale_collapse": 0.5,
+}
+
+KNOWLEDGE: tuple[CauseRow, ...] = (
+    CauseRow(
+        "learning_rate_too_high",
+        {**_BAD_VALUES, "loss.divergence": 1.5, "loss.no_learning": 0.0, "gradient.exploding": 1.0, "loss.spike": 0.5},
+        (values.rate_at_fault, values.loss_rose, values.bad_input_against),
+        r.lower_learning_rate,
+        ("optimizer", "learning_rate", "momentum", "schedule"),
+    ),
+    CauseRow(
+        "corrupted_batch",
+        {**_BAD_VALUES, "data.non_finite": 5.0, "loss.divergence": -0.5, "loss.spike": 0.5, "gradient.exploding": 0.0},
+        (values.bad_input, values.inputs_were_fine, values.isolated_failure, values.moderate_rate),
+        r.repair_batch,
+        ("batch_size",),
+    ),
+    CauseRow(
+        "numerical_instability",
+        {**_BAD_VALUES, **_EXCEPTION},
+        (values.operation_overflowed, values.loss_was_calm, values.moderate_rate, _raised("numerical_instability")),
+        r.guard_operation,
+        ("loss",),
+    ),
+    CauseRow(
+        "missing_gradient_clipping",
+        {**_BAD_VALUES, "loss.divergence": 0.0, "gradient.exploding": 1.0, "loss.spike": 0.5},
+        (values.gradient_burst, values.clipping_in_place, values.bad_input_against, values.moderate_rate),
+        r.clip_gradients,
+        ("clipping", "learning_rate"),
+    ),
+    CauseRow(
+        "mixed_precision_overflow",
+        _BAD_VALUES,
+        (values.half_precision, values.bad_input_against, values.loss_was_calm),
+        r.wider_floats,
+        ("precision",),
+    ),
+    CauseRow(
+        "unscaled_inputs",
+        {**_BAD_VALUES, "loss.divergence": 0.0, "loss.no_learning": 0.0},
+        (values.unscaled_features, values.first_loss_far_off, values.bad_input_against),
+        r.scale_inputs,
+        ("normalization",),
+    ),
+    CauseRow(
+        "bad_labels",
+        {**_BAD_VALUES, **_EXCEPTION, "loss.divergence": 0.0, "loss.no_learning": 0.0},
+        (values.labels_out_of_range, _raised("bad_labels")),
+        r.check_labels,
+        ("output_width",),
+    ),
+    CauseRow(
+        "hardware_fault",
+        {**_BAD_VALUES, **_EXCEPTION},
+        (values.hardware_reports_errors, _raised("hardware_fault")),
+        r.check_hardware,
+        ("device",),
+    ),
+    CauseRow(
+        "no_signal",
+        {"loss.no_learning": 0.7, "metric.overfitting": -1.0},
+        (
+            learning.constant_prediction,
+            learning.gradients_flow,
+            learning.rate_is_usual,
+            learning.validation_never_learned,
+            learning.enough_updates,
+            learning.something_trainable,
+        ),
+        r.check_pairs,
+        ("learning_rate",),
+    ),
+    CauseRow(
+        "learning_rate_too_low",
+        {"loss.no_learning": 0.5, "loss.plateau": 0.0},
+        (learning.low_rate, learning.something_trainable),
+        r.raise_learning_rate,
+        ("optimizer", "learning_rate", "schedule"),
+    ),
+    CauseRow(
+        "frozen_parameters",
+        {"loss.no_learning": 0.0, "gradient.missing": 1.0, "weights.frozen": 1.0},
+        (learning.nothing_trainable, learning.gradients_zero),
+        r.unfreeze,
+        ("parameters", "trainable_parameters"),
+    ),
+    CauseRow(
+        "detached_graph",
+        {"loss.no_learning": 0.0, "gradient.missing": 0.5, **_EXCEPTION},
+        (learning.gradients_zero, learning.something_trainable, _raised("detached_graph")),
+        r.connect_loss,
+    ),
+    CauseRow(
+        "too_few_updates",
+        {"loss.no_learning": 0.0},
+        (learning.few_updates, learning.something_trainable),
+        r.train_longer,
+        ("max_epochs", "batch_size"),
+    ),
+    CauseRow(
+        "too_little_data_for_capacity",
+        {"metric.overfitting": 1.5},
+        (learning.parameters_for_data, learning.regularized, learning.validation_turned, learning.validation_learned),
+        r.shrink_model,
+        ("trainable_parameters", "train_samples", "dropout"),
+    ),
+    CauseRow(
+        "too_little_regularization",
+        {"metric.overfitting": 1.5},
+        (learning.no_regularization, learning.validation_turned, learning.validation_learned),
+        r.regularize,
+        ("dropout", "weight_decay"),
+    ),
+    CauseRow("interrupted", {**_EXCEPTION, "run.interrupted": 0.0}, (_interrupted,), r.resume),
+    CauseRow(
+        "batch_size_too_large",
+        {**_EXCEPTION, "resource.oom": 2.0},
+        (_raised("batch_size_too_large"),),
+        r.smaller_batch,
+        ("batch_size", "accumulate_batches", "precision"),
+    ),
+    CauseRow(
+        "host_memory_leak", {**_EXCEPTION, "resource.memory_growth": 1.0}, (_raised("host_memory_leak"),), r.less_memory
+    ),
+    CauseRow("disk_full", {**_EXCEPTION, "resource.disk_low": 3.0}, (_raised("disk_full"),), r.free_disk),
+    _of_exception("missing_file_or_column", r.find_file),
+    _of_exception("shape_mismatch", r.match_shapes, "batch_size", "output_width"),
+    _of_exception("dtype_mismatch", r.match_dtypes, "precision"),
+    _of_exception("device_mismatch", r.match_devices, "device"),
+    _of_exception("retained_graph", r.detach_history),
+    _of_exception("network_or_collective_failure", r.close_connection, "world_size"),
+    _of_exception("user_code_error", r.fix_code),
+)
+"""Every cause that can be named. Add a row to teach failguard another one."""

@@ -1,0 +1,219 @@
+"""What speaks for and against a cause when a model does not learn, or learns only its training data.
+
+Each clue is a function of one case. Weights are natural log-odds, set by judgement: about 1 for a hint, 2 for a good
+reason, 5 for near proof.
+"""
+
+from __future__ import annotations
+
+import math
+
+from failguard.diagnosis.case import Case, Clue
+from failguard.diagnosis.clues_values import rate_words
+from failguard.diagnosis.wording import count, number, times
+
+__all__ = [
+    "constant_prediction",
+    "enough_updates",
+    "few_updates",
+    "gradients_flow",
+    "gradients_zero",
+    "low_rate",
+    "no_regularization",
+    "nothing_trainable",
+    "parameters_for_data",
+    "rate_is_usual",
+    "regularized",
+    "something_trainable",
+    "validation_learned",
+    "validation_never_learned",
+    "validation_turned",
+]
+
+ENOUGH_UPDATES = 200  # below this a model may simply not have had the time
+TRIVIAL_BAND = 0.05  # a loss within 5 % of a constant prediction's has learned nothing to speak of
+MANY_PARAMETERS = 10.0  # per training sample: enough to memorise (Zhang et al. 2017 need 2 per sample)
+FEW_PARAMETERS = 1.0
+ZERO_GRADIENT = 1e-12
+
+
+def constant_prediction(case: Case) -> Clue | None:
+    """The training loss is where a constant prediction is."""
+    level, trivial = case.loss_level, case.facts.trivial_loss
+    if case.root_code == "metric.overfitting":
+        return None  # the training loss fell; it is the validation that tells
+    if level is None or not trivial or trivial <= 0:
+        return None
+    if abs(level - trivial) <= TRIVIAL_BAND * trivial:
+        return Clue(
+            1.5, f"the loss stays at {number(level)}; always predicting the class frequencies gives {number(trivial)}"
+        )
+    if level > trivial:
+        return Clue(-1.5, f"the loss is {number(level)}, worse than the {number(trivial)} of a constant prediction")
+    return Clue(-1.5, f"the loss of {number(level)} is below the {number(trivial)} of a constant prediction")
+
+
+def gradients_flow(case: Case) -> Clue | None:
+    """Gradients reach the weights, so that the model could learn."""
+    level = case.gradient_level
+    if level is None:
+        return None
+    if level > ZERO_GRADIENT:
+        return Clue(0.8, f"gradients reach the weights (median norm {number(level)})")
+    return Clue(-3.0, f"no gradient reaches the weights (median norm {number(level)})")
+
+
+def gradients_zero(case: Case) -> Clue | None:
+    """No gradient reaches the weights."""
+    level = case.gradient_level
+    if level is None:
+        return None
+    if level <= ZERO_GRADIENT:
+        return Clue(4.0, f"the gradient norm is {number(level)}: nothing reaches the weights")
+    return Clue(-4.0, f"gradients reach the weights (median norm {number(level)})")
+
+
+def rate_is_usual(case: Case) -> Clue | None:
+    """The learning rate can be ruled out as the reason that nothing is learned."""
+    rate, band = case.rate, case.band
+    if rate is None or band is None:
+        return None
+    if band.usual / 30.0 <= rate <= band.high:
+        return Clue(1.0, f"{rate_words(case)} is usual")
+    return Clue(-2.0, f"{rate_words(case)} is not usual")
+
+
+def low_rate(case: Case) -> Clue | None:
+    """The learning rate is below the optimizer's usual ones."""
+    rate, band = case.rate, case.band
+    if rate is None or band is None:
+        return None
+    words = rate_words(case)
+    if rate < band.low:
+        return Clue(
+            2.0 + min(math.log10(band.low / rate), 3.0),
+            f"{words} is {times(band.low / rate)} below the lowest usual one",
+        )
+    if rate < band.usual / 30.0:
+        return Clue(0.7, f"{words} is at the lower end of the usual range")
+    return Clue(-2.5, f"{words} is not low")
+
+
+def few_updates(case: Case) -> Clue | None:
+    """There was hardly time to learn."""
+    updates = case.updates
+    if updates == 0:
+        return None
+    if updates < ENOUGH_UPDATES:
+        return Clue(1.5 if updates < ENOUGH_UPDATES / 4 else 0.7, f"only {count(updates)} updates were made")
+    return Clue(-2.0, f"{count(updates)} updates were made")
+
+
+def enough_updates(case: Case) -> Clue | None:
+    """There was time to learn."""
+    updates = case.updates
+    if updates == 0:
+        return None
+    if updates < ENOUGH_UPDATES / 4:
+        return Clue(-2.0, f"only {count(updates)} updates were made")
+    return Clue(0.5, f"{count(updates)} updates were made") if updates >= ENOUGH_UPDATES else None
+
+
+def nothing_trainable(case: Case) -> Clue | None:
+    """Few or no parameters are trainable."""
+    trainable, total = case.facts.model.trainable_parameters, case.facts.model.parameters
+    if trainable is None or not total:
+        return None
+    if trainable == 0:
+        return Clue(6.0, f"none of the {count(total)} parameters is trainable")
+    if trainable < 0.01 * total:
+        return Clue(0.7, f"only {count(trainable)} of {count(total)} parameters are trainable")
+    return Clue(-4.0, f"{count(trainable)} of {count(total)} parameters are trainable")
+
+
+def something_trainable(case: Case) -> Clue | None:
+    """For causes that need a model that can learn."""
+    if case.facts.model.trainable_parameters == 0:
+        return Clue(-6.0, "no parameter is trainable")
+    return None
+
+
+def validation_turned(case: Case) -> Clue | None:
+    """How far validation went from its best while training went on."""
+    best = case.history.improvement
+    series = case.history.epochs.get(case.history.monitor)
+    if best.best_value is None or series is None or series.last is None or not math.isfinite(series.last):
+        return None
+    train = case.history.epochs.get("train_loss")
+    aside = f"; train_loss is {number(train.last)}" if train is not None and train.last is not None else ""
+    text = (
+        f"{case.history.monitor[:80]} went from {number(best.best_value)} (epoch {best.best_epoch}) to "
+        f"{number(series.last)}{aside}"
+    )
+    return Clue(0.5, text)
+
+
+def validation_never_learned(case: Case) -> Clue | None:
+    """Validation never got better than a constant prediction, while training was memorised."""
+    best, trivial = case.history.improvement, case.facts.trivial_loss
+    if "loss" not in case.history.monitor or best.best_value is None or not trivial or trivial <= 0:
+        return None
+    if best.best_value >= (1.0 - TRIVIAL_BAND) * trivial:
+        return Clue(
+            4.0,
+            f"{case.history.monitor[:80]} was never better than {number(best.best_value)}; always predicting the class "
+            f"frequencies gives {number(trivial)}",
+        )
+    if "metric.overfitting" in case.codes:
+        return Clue(
+            -4.0,
+            f"{case.history.monitor[:80]} reached {number(best.best_value)}, better than the {number(trivial)} of a "
+            "constant prediction",
+        )
+    return None
+
+
+def validation_learned(case: Case) -> Clue | None:
+    """For causes that need data from which something general can be learned."""
+    clue = validation_never_learned(case)
+    return Clue(-4.0, clue.text) if clue is not None and clue.weight > 0 else None
+
+
+def parameters_for_data(case: Case) -> Clue | None:
+    """Whether the model can memorise the data."""
+    per_sample = case.parameters_per_sample
+    if per_sample is None:
+        return None
+    model = case.facts.model
+    words = (
+        f"{count(model.trainable_parameters or model.parameters or 0)} parameters for "
+        f"{count(case.facts.train_samples or 0)} training samples"
+    )
+    if per_sample >= MANY_PARAMETERS:
+        return Clue(
+            1.5 + 0.5 * min(math.log10(per_sample / MANY_PARAMETERS), 2.0), f"{words}, {number(per_sample)} each"
+        )
+    if per_sample >= FEW_PARAMETERS:
+        return Clue(0.7, f"{words}, {number(per_sample)} each")
+    return Clue(-1.5, f"{words} are not many")
+
+
+def no_regularization(case: Case) -> Clue | None:
+    """Neither dropout nor weight decay holds the model back."""
+    dropout, decay = case.facts.model.dropout, case.facts.optimizer.weight_decay
+    if not case.facts.optimizer.name and not case.facts.model.name:
+        return None  # a finished log: absent means not known here
+    if not dropout and not decay:
+        return Clue(1.5, "there is no dropout and no weight decay")
+    if not dropout or dropout < 0.15:
+        have = f"weight decay {number(decay)}" if decay else f"dropout {number(dropout or 0.0)}"
+        return Clue(0.5, f"regularization is light ({have})")
+    return Clue(-1.0, f"dropout {number(dropout)} is in use already")
+
+
+def regularized(case: Case) -> Clue | None:
+    """Strong regularization did not help, so that it is the data that are few."""
+    dropout = case.facts.model.dropout
+    if dropout and dropout >= 0.15:
+        return Clue(0.7, f"it overfits in spite of dropout {number(dropout)}")
+    return None

@@ -1,0 +1,217 @@
+"""What speaks for and against a cause when values went bad or the loss grew.
+
+Each clue is a function of one case. Weights are natural log-odds, set by judgement: about 1 for a hint, 2 for a good
+reason, 5 for near proof.
+"""
+
+from __future__ import annotations
+
+import math
+
+from failguard.diagnosis.case import WARM, Case, Clue
+from failguard.diagnosis.wording import count, number, times
+
+__all__ = [
+    "bad_input",
+    "bad_input_against",
+    "clipping_in_place",
+    "first_loss_far_off",
+    "gradient_burst",
+    "half_precision",
+    "hardware_reports_errors",
+    "inputs_were_fine",
+    "isolated_failure",
+    "labels_out_of_range",
+    "loss_rose",
+    "loss_was_calm",
+    "moderate_rate",
+    "operation_overflowed",
+    "rate_at_fault",
+    "rate_words",
+    "unscaled_features",
+]
+
+BURST = 10.0  # a gradient norm that many times its level
+
+
+def bad_input(case: Case) -> Clue | None:
+    """The data of the failing batch are not finite."""
+    where = case.where
+    if where.tensor in ("input", "target"):
+        batch = "" if where.batch is None else f" of batch {where.batch}"
+        return Clue(6.0, f"the {where.tensor}{batch} holds a value that is not finite")
+    if "data.non_finite" in case.codes:
+        return Clue(5.0, "values that are not finite were found in the data")
+    return None
+
+
+def bad_input_against(case: Case) -> Clue | None:
+    """For causes that bad data would make unlikely."""
+    clue = bad_input(case)
+    return None if clue is None else Clue(-4.0, clue.text)
+
+
+def inputs_were_fine(case: Case) -> Clue | None:
+    """Looking again at the batch found its data finite."""
+    if case.located and "data.non_finite" not in case.codes:
+        return Clue(-5.0, f"the data of the batch are finite; the first bad value is the {case.where}")
+    return None
+
+
+def isolated_failure(case: Case) -> Clue | None:
+    """One batch stands out against normal ones before it."""
+    approach = case.loss_approach
+    if approach is not None and approach.sudden and approach.onset is not None:
+        return Clue(
+            2.5,
+            f"a single batch took the loss from {number(approach.level)} to {number(approach.onset)}, after "
+            f"{count(approach.count - approach.risen)} calm ones",
+        )
+    clue = loss_was_calm(case)
+    if clue is not None and clue.weight > 0:
+        # Bad data are commoner than an operation that fails once in many batches.
+        return None if case.located else Clue(clue.weight + 0.3, clue.text)
+    return clue
+
+
+def loss_rose(case: Case) -> Clue | None:
+    """Whether the loss rose over several steps before the failure."""
+    approach = case.loss_approach
+    if approach is None or case.root_code == "loss.no_learning":
+        return None
+    if approach.risen >= 2:
+        ratio = approach.ratio
+        size = f"{number(approach.peak)}, {times(ratio)} that" if ratio else number(approach.peak)
+        # A rise after a long calm may have come from one batch; a rise from the start has no other explanation.
+        weight = 1.0 if approach.sudden else 2.0 + 0.5 * min(math.log10(max(ratio or 10.0, 1.0)), 3.0)
+        span = f"over the last {count(approach.risen)} {approach.per}s"
+        return Clue(weight, f"the loss grew from {number(approach.level)} to {size}, {span}")
+    if approach.calm:
+        return Clue(
+            -2.0, f"the loss was calm until then (last {number(approach.peak)}, level {number(approach.level)})"
+        )
+    return None
+
+
+def loss_was_calm(case: Case) -> Clue | None:
+    """The loss gave no warning: an argument against everything that builds up."""
+    approach = case.loss_approach
+    if approach is None or case.root_code == "run.exception":
+        return None
+    if approach.risen >= 2:
+        return Clue(-2.0, f"the loss had been growing for {count(approach.risen)} {approach.per}s")
+    if approach.calm:
+        return Clue(
+            0.8, f"the {count(approach.count)} {approach.per}s before were fine (loss about {number(approach.level)})"
+        )
+    return None
+
+
+def rate_at_fault(case: Case) -> Clue | None:
+    """How the learning rate compares with the optimizer's usual ones."""
+    rate, band = case.rate, case.band
+    if rate is None or band is None:
+        return None
+    words = rate_words(case)
+    if rate > band.high:
+        excess = math.log10(rate / band.high)
+        # Every tenfold above what works makes it likelier; from a thousandfold on it is certain enough.
+        return Clue(1.5 + 1.5 * min(excess, 3.0), f"{words} is {times(rate / band.high)} the highest usual one")
+    if rate < band.low:
+        return Clue(-3.0, f"{words} is below the usual ones")
+    if rate <= band.usual:
+        return Clue(-0.7, f"{words} is usual")
+    return Clue(0.3, f"{words} is in the upper part of the usual range")
+
+
+def moderate_rate(case: Case) -> Clue | None:
+    """For causes that compete with a high learning rate."""
+    if case.rate_is_high:
+        return Clue(-1.5, f"{rate_words(case)} is high enough to explain it")
+    return None
+
+
+def operation_overflowed(case: Case) -> Clue | None:
+    """A module made a bad value from good ones."""
+    if case.where.tensor in ("input", "target"):
+        return Clue(-5.0, f"the value was bad already in the {case.where.tensor}")
+    if case.located:
+        return Clue(1.5, f"the first bad value is the {case.where}, from finite data")
+    return None
+
+
+def gradient_burst(case: Case) -> Clue | None:
+    """The gradient norm shot up before the failure."""
+    approach = case.gradient_approach
+    if approach is None or approach.count < WARM or not approach.level > 0:
+        return None
+    ratio = approach.peak / approach.level
+    if ratio >= BURST:
+        return Clue(1.5, f"the gradient norm reached {number(approach.peak)}, {times(ratio)} its level before")
+    return Clue(-1.0, f"the gradient norm stayed near its level of {number(approach.level)}")
+
+
+def clipping_in_place(case: Case) -> Clue | None:
+    """Gradients are clipped already."""
+    clipping = case.facts.optimizer.clipping
+    return Clue(-4.0, f"gradients are clipped already ({clipping})") if clipping else None
+
+
+def half_precision(case: Case) -> Clue | None:
+    """Sixteen-bit floats are in use."""
+    if "amp.scale_collapse" in case.codes:
+        return Clue(4.0, "the loss scale collapsed")
+    precision = next((str(v) for k, v in case.facts.config.items() if "precision" in str(k).lower()), "")
+    if case.facts.loss_scaled or ("16" in precision and "bf" not in precision.lower()):
+        return Clue(1.5, "16-bit floats are in use, whose largest value is 65,504")
+    return Clue(-4.0, "no 16-bit floats are in use")
+
+
+def first_loss_far_off(case: Case) -> Clue | None:
+    """The first loss says that inputs, initial weights or labels are off: |L0 - ln C| >= ln C in TheDeepChecker."""
+    first, trivial = case.first_loss, case.facts.trivial_loss
+    if first is None or not trivial or trivial <= 0:
+        return None
+    if first >= 2.0 * trivial:
+        return Clue(
+            0.8 + min(math.log10(first / trivial), 2.0),
+            f"the first loss was {number(first)}, {times(first / trivial)} the {number(trivial)} of a constant "
+            "prediction",
+        )
+    return Clue(-1.5, f"the first loss was {number(first)}, near the {number(trivial)} of a constant prediction")
+
+
+def unscaled_features(case: Case) -> Clue | None:
+    """The data check found magnitudes far from one."""
+    finding = next((f for f in case.findings if f.code == "data.scale"), None)
+    return Clue(3.0, finding.message.rstrip(".")) if finding else None
+
+
+def labels_out_of_range(case: Case) -> Clue | None:
+    """Classes were seen that the output has no unit for."""
+    if "data.labels" in case.codes:
+        return Clue(4.0, "the data check found labels out of range or of the wrong type")
+    width, counts = case.facts.model.output_width, case.facts.class_counts
+    if case.facts.target_kind != "classes" or not counts or not width or width < 2:
+        return None
+    if max(counts) >= width:
+        return Clue(4.0, f"labels go up to {max(counts)}, but the output has {width} units (labels 0 to {width - 1})")
+    return Clue(-1.5, f"the labels seen (0 to {max(counts)}) fit the {width} output units")
+
+
+def hardware_reports_errors(case: Case) -> Clue | None:
+    """The accelerator says so itself."""
+    if "resource.gpu_error" in case.codes:
+        return Clue(5.0, "the accelerator reported errors")
+    return None
+
+
+def rate_words(case: Case) -> str:
+    """The learning rate with what is usual, for a sentence."""
+    optimizer, band = case.facts.optimizer, case.band
+    rate = optimizer.learning_rate if optimizer.learning_rate is not None else math.nan
+    momentum = ""
+    if case.rate is not None and case.rate != rate:
+        momentum = f" and momentum {number(optimizer.momentum or 0.0)} (together as strong as {number(case.rate)})"
+    usual = "" if band is None else f" (usual: {number(band.low)} to {number(band.high)})"
+    return f"a learning rate of {number(rate)}{momentum} for {optimizer.name[:60]}{usual}"

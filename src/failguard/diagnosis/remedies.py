@@ -1,0 +1,282 @@
+"""One concrete thing to do about each cause, in view of what is in place already."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from failguard.diagnosis.case import Case
+from failguard.diagnosis.rates import lower_rate, raised_rate
+from failguard.diagnosis.wording import count, number
+
+__all__ = [
+    "check_hardware",
+    "check_labels",
+    "check_pairs",
+    "clip_gradients",
+    "close_connection",
+    "connect_loss",
+    "detach_history",
+    "find_file",
+    "fix_code",
+    "free_disk",
+    "guard_operation",
+    "less_memory",
+    "lower_learning_rate",
+    "match_devices",
+    "match_dtypes",
+    "match_shapes",
+    "raise_learning_rate",
+    "regularize",
+    "repair_batch",
+    "resume",
+    "scale_inputs",
+    "shrink_model",
+    "smaller_batch",
+    "train_longer",
+    "unfreeze",
+    "wider_floats",
+]
+
+# torch names both shapes when a linear layer does not fit: (batch x given and wanted x out).
+_MATMUL = re.compile(r"\((\d+)x(\d+) and (\d+)x(\d+)\)")
+_QUOTED = re.compile(r"['\"]([^'\"]{1,200})['\"]")
+
+
+def lower_learning_rate(case: Case) -> str:
+    """For a rate that is too high."""
+    rate, lower = case.facts.optimizer.learning_rate, lower_rate(case.facts.optimizer)
+    if rate is None or lower is None:
+        return "Lower the learning rate to a tenth."
+    schedule = case.facts.optimizer.schedule
+    peak = f", the highest that {schedule[:60]} reaches included" if schedule else ""
+    return f"Lower the learning rate from {number(rate)} to {number(lower)}{peak}."
+
+
+def raise_learning_rate(case: Case) -> str:
+    """For a rate that is too low."""
+    rate, raised = case.facts.optimizer.learning_rate, raised_rate(case.facts.optimizer)
+    if rate is None or raised is None:
+        return "Raise the learning rate tenfold."
+    return f"Raise the learning rate from {number(rate)} to {number(raised)}."
+
+
+def repair_batch(case: Case) -> str:
+    """For a batch with bad values."""
+    batch, facts = case.where.batch, case.facts
+    if batch is None:
+        return "Look for rows with NaN or Inf in the training data (numpy.isfinite) and drop or repair them."
+    place = f"batch {batch}"
+    if facts.steps_per_epoch and batch >= facts.steps_per_epoch:
+        place += f" (batch {batch % facts.steps_per_epoch} of epoch {batch // facts.steps_per_epoch})"
+    what = case.where.tensor if case.where.tensor in ("input", "target") else "data"
+    return f"Look at the {what} of {place}: drop or repair rows with NaN, Inf or absurd values before training."
+
+
+def guard_operation(case: Case) -> str:
+    """For an operation that left the range of floats."""
+    name = (case.facts.loss_name or "").lower()
+    place = f" in {case.where.module[:120]}" if case.where.module else ""
+    if case.where.tensor == "loss" and ("nll" in name or "entropy" in name or "bce" in name):
+        return "Compute the loss from logits, not from probabilities: the log of a probability of 0 is not finite."
+    return f"Keep the operation{place} in range: add a small constant (1e-7) before log, division and square root."
+
+
+def clip_gradients(case: Case) -> str:
+    """For occasional large gradients."""
+    level = case.gradient_approach.level if case.gradient_approach else 0.0
+    # Twice the usual norm leaves ordinary steps alone and cuts the bursts.
+    limit = 1.0 if not math.isfinite(level) or level <= 0.5 else float(f"{2 * level:.1g}")
+    ways = {
+        "lightning": f"Trainer(gradient_clip_val={limit:g})",
+        "keras": f"clipnorm={limit:g} in the optimizer",
+        "torch": f"torch.nn.utils.clip_grad_norm_(model.parameters(), {limit:g}) before optimizer.step()",
+    }
+    way = ways.get(case.facts.framework)
+    return f"Clip the gradient norm at {limit:g}{f': {way}' if way else ''}."
+
+
+def check_labels(case: Case) -> str:
+    """For labels that do not fit."""
+    width, counts = case.facts.model.output_width, case.facts.class_counts
+    if width and counts and max(counts) >= width:
+        return f"Number the classes from 0 to {width - 1}, or give the last layer {max(counts) + 1} units."
+    units = f" from 0 to {width - 1}" if width and width > 1 else ""
+    return f"Check the labels: whole numbers{units}, as the loss expects them, none missing."
+
+
+def check_pairs(case: Case) -> str:
+    """For targets that do not depend on the inputs."""
+    return (
+        "Check that inputs and labels still belong together: look at ten pairs by hand, and at every shuffle, sort or "
+        "join that touches only one of the two."
+    )
+
+
+def scale_inputs(case: Case) -> str:
+    """For inputs of unworkable magnitude."""
+    return "Scale the inputs: subtract the mean and divide by the standard deviation of the training data."
+
+
+def shrink_model(case: Case) -> str:
+    """For a model that can memorise its data."""
+    samples, parameters = case.facts.train_samples, case.facts.model.trainable_parameters
+    if samples and parameters and parameters > samples:
+        return (
+            f"Use a smaller model (half the width: about {count(parameters / 4)} instead of {count(parameters)} "
+            f"parameters for {count(samples)} samples), or more or augmented data."
+        )
+    return "Use a smaller model (half the width), or more or augmented data."
+
+
+def regularize(case: Case) -> str:
+    """For a model that nothing holds back. Looks at what it has already."""
+    dropout, decay = case.facts.model.dropout or 0.0, case.facts.optimizer.weight_decay or 0.0
+    adaptive = "ada" in case.facts.optimizer.name.lower()
+    if dropout == 0.0:
+        return "Add dropout of 0.3 before the last layers."
+    if decay == 0.0:
+        return "Add weight decay of 0.01 (AdamW)." if adaptive else "Add weight decay of 0.0001."
+    if dropout < 0.3:
+        return f"Raise dropout from {number(dropout)} to 0.3."
+    return f"Raise weight decay from {number(decay)} to {number(min(decay * 10, 0.1))}, or stop earlier (patience)."
+
+
+def wider_floats(case: Case) -> str:
+    """For values beyond 65,504."""
+    ways = {
+        "lightning": 'precision="bf16-mixed"',
+        "keras": 'keras.config.set_dtype_policy("mixed_bfloat16")',
+        "torch": "torch.autocast(..., dtype=torch.bfloat16)",
+    }
+    way = ways.get(case.facts.framework)
+    return f"Use bfloat16 instead of float16, which has the range of float32{f': {way}' if way else ''}."
+
+
+def connect_loss(case: Case) -> str:
+    """For a loss that no gradient comes from."""
+    return (
+        "Compute the loss from the model's output without leaving the graph: no .detach(), .item(), .numpy(), argmax "
+        "or no_grad between them."
+    )
+
+
+def unfreeze(case: Case) -> str:
+    """For parameters that must learn but may not."""
+    if case.facts.framework == "keras":
+        return "Set trainable=True on the layers that should learn, then compile again."
+    return "Set requires_grad_(True) on the parameters that should learn, and hand them to the optimizer."
+
+
+def train_longer(case: Case) -> str:
+    """For a run that was too short."""
+    epochs, batch = case.facts.max_epochs, case.facts.batch_size
+    if epochs and epochs > 0:
+        return f"Train longer: raise the number of epochs from {count(epochs)} to {count(epochs * 10)}."
+    if batch and batch > 1:
+        return f"Make more updates: lower the batch size from {count(batch)} to {count(max(batch // 4, 1))}."
+    return "Train for more steps."
+
+
+def smaller_batch(case: Case) -> str:
+    """For a batch that does not fit."""
+    batch = case.facts.batch_size
+    if batch == 1:
+        return "The batch size is 1 already: use 16-bit floats, gradient checkpointing or a smaller model."
+    if batch:
+        return (
+            f"Lower the batch size from {count(batch)} to {count(max(batch // 2, 1))} and accumulate "
+            f"{count(case.facts.accumulate_batches * 2)} batches per update, which keeps the training as it is."
+        )
+    return "Halve the batch size and accumulate two batches per update, which keeps the training as it is."
+
+
+def less_memory(case: Case) -> str:
+    """For host memory that ran out."""
+    return (
+        "Keep less in memory: read the data in parts, use fewer loader workers, and store numbers (loss.item()) "
+        "instead of tensors between steps."
+    )
+
+
+def check_hardware(case: Case) -> str:
+    """For an accelerator that fails."""
+    return (
+        "Run the same job on another device; look at the error counters with `nvidia-smi -q -d ECC` and the kernel log."
+    )
+
+
+def close_connection(case: Case) -> str:
+    """For lost ranks and servers."""
+    if case.facts.world_size > 1:
+        return (
+            f"Look at the log of each of the {count(case.facts.world_size)} ranks for the first error: a rank that "
+            "died makes the others time out."
+        )
+    return "Check that the server can be reached from this machine, then start again from the last checkpoint."
+
+
+def free_disk(case: Case) -> str:
+    """For a full disk."""
+    return "Free space where checkpoints and logs go, keep fewer checkpoints, or write to another disk."
+
+
+def find_file(case: Case) -> str:
+    """For something that is not there."""
+    message = case.exception.message if case.exception else ""
+    name = _QUOTED.search(message)
+    if case.exception is not None and case.exception.type_name.rsplit(".", 1)[-1] == "KeyError":
+        return (
+            f"Check that the key or column {name.group(1)!r} exists{_at(case)}."
+            if name
+            else f"Check the key{_at(case)}."
+        )
+    return (
+        f"Check that {name.group(1)!r} exists, seen from the working folder." if name else f"Check the path{_at(case)}."
+    )
+
+
+def match_shapes(case: Case) -> str:
+    """For shapes that do not fit."""
+    match = _MATMUL.search(case.exception.message) if case.exception else None
+    if match is not None:
+        return (
+            f"The layer expects {match[3]} features and gets {match[2]}: set its input width to {match[2]}, or reshape "
+            f"the input{_at(case)}."
+        )
+    return f"Print the shapes just before the failing line and make them fit{_at(case)}."
+
+
+def match_dtypes(case: Case) -> str:
+    """For types that do not fit."""
+    return f"Convert before the failing line{_at(case)}: inputs to float32, class labels to int64."
+
+
+def match_devices(case: Case) -> str:
+    """For tensors on different devices."""
+    return f"Move model, inputs and targets to the same device before the failing line{_at(case)}."
+
+
+def detach_history(case: Case) -> str:
+    """For a graph that is used twice."""
+    return (
+        "Detach what is carried from batch to batch (state.detach()), or call backward once on the sum of the losses."
+    )
+
+
+def fix_code(case: Case) -> str:
+    """For an error of the program's own."""
+    if case.exception is not None and case.exception.frame:
+        return f"Start at {case.exception.frame[:200]}."
+    return "Start at the last line of the traceback that is in your own code."
+
+
+def resume(case: Case) -> str:
+    """For a run that was ended from outside."""
+    return "Start again from the last checkpoint if the run should go on."
+
+
+def _at(case: Case) -> str:
+    """The user's own line, for the end of a sentence."""
+    frame = case.exception.frame if case.exception else None
+    return f" ({frame[:200]})" if frame else ""

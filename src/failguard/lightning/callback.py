@@ -1,0 +1,350 @@
+"""FailGuard for Lightning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from failguard.adapter import GuardCallback, hook
+from failguard.core.decision import Decision
+from failguard.core.facts import Facts
+from failguard.guard import Guard
+from failguard.lightning.again import training_step_again
+from failguard.lightning.facts import logger_run, read_facts
+from failguard.lightning.framework import callback_base
+from failguard.lightning.metrics import EpochMetrics
+from failguard.torch.device import DeviceStepWatch
+from failguard.torch.watch import StepWatch, drop_gradients
+
+__all__ = ["FailGuard"]
+
+logger = logging.getLogger("failguard")
+
+AGREE_EVERY = 16  # steps between two agreements of the ranks whether to stop
+
+
+class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
+    """Watches a fit. Works in the trainers of ``lightning`` and of ``pytorch_lightning``.
+
+    Example::
+
+        trainer = L.Trainer(max_epochs=20, callbacks=[FailGuard(monitor="val_loss", patience=10)])
+        trainer.fit(model, datamodule=data)
+
+    ``validate``, ``test`` and ``predict`` are left alone. Checkpoint files hold the weights as they were when they were
+    saved; ``restore_best_weights`` concerns the live model after the fit. The guard's own state goes into checkpoints
+    and comes back with ``fit(ckpt_path=...)``.
+
+    A metric logged in ``LightningModule.on_train_epoch_end`` comes too late for the end of its epoch; if it is the
+    monitored one, the epoch is looked at when the next begins.
+
+    The keywords are those of :class:`~failguard.adapter.GuardCallback`.
+
+    Raises:
+        ConfigurationError: A keyword cannot be used.
+    """
+
+    framework: ClassVar[str] = "lightning"
+
+    # Set on the instance for the time of a fit only, so that a guard copies and pickles before and after.
+    _trainer: Any = None
+    _module: Any = None
+    _watch: StepWatch | None = None
+    _metrics: EpochMetrics
+    _is_started: bool = False
+    _is_scaled: bool = False
+    _batch_idx: int = 0
+    _clip: Any = None  # the trainer's clipping, taken off for a step
+    _late_epoch: tuple[dict[str, float], bool] | None = None
+    _wants_stop: bool = False
+    _has_agreed: bool = False
+    _ranks: int = 1
+
+    _state: Mapping[str, Any] | None = None  # from a checkpoint, or of the last fit
+    _failure: Exception | None = None
+
+    # The run begins
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """A guard is made as soon as possible, so that errors of the first hooks are recorded too."""
+        if stage != "fit" or not self._is_the_one(trainer):
+            return
+        self._failure = self._state = None
+        kind = DeviceStepWatch if trainer.strategy.root_device.type == "cuda" else StepWatch
+        ranks = trainer.world_size
+        watch = kind(
+            pl_module,
+            stop=self._stop,
+            # A forward pass on one rank alone might wait for the others.
+            run_again=self._run_again if ranks == 1 else None,
+            in_step=ranks > 1,
+        )
+        if self._begin(watch) is None:
+            return
+        self._trainer, self._module, self._watch = trainer, pl_module, watch
+        self._metrics = EpochMetrics()
+
+    @hook
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Everything is known now: data, optimizers, the state of a checkpoint."""
+        self._start()
+
+    @hook
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Nothing is measured here, but the last epoch may still be open."""
+        self._close_late_epoch(trainer)
+        if self._watch is not None:
+            self._watch.start_epoch(trainer.current_epoch)
+
+    # One batch
+
+    @hook
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the batch and the random state, to look again if it turns out bad."""
+        self._batch_idx = batch_idx
+        watch = self._watch
+        if watch is not None:
+            watch.remember_random_state()
+            watch.begin_batch(batch)
+
+    @hook
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+        """The loss, divided for accumulation. A loss scaler scales it too; then the end of the batch has it."""
+        watch = self._watch
+        if watch is not None and not self._is_scaled:
+            watch.take_loss(loss, trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1)
+
+    @hook
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Gradients are complete, unscaled, reduced over ranks and not clipped yet."""
+        watch = self._watch
+        if watch is None:
+            return
+        if not watch.before_update(optimizer, once_per_batch=pl_module.automatic_optimization) and not self._is_scaled:
+            drop_gradients(optimizer)
+            if (
+                trainer.gradient_clip_val is not None
+            ):  # None for this step: clipping by value raises where there is no gradient
+                self._clip, trainer.gradient_clip_val = trainer.gradient_clip_val, None
+
+    @hook
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The batch is done."""
+        watch, guard = self._watch, self._guard
+        if watch is None or guard is None:
+            return
+        if self._clip is not None:
+            trainer.gradient_clip_val, self._clip = self._clip, None
+        if not watch.has_loss and isinstance(outputs, Mapping) and outputs.get("loss") is not None:
+            watch.take_loss(outputs["loss"])
+        watch.end_batch()
+        if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
+            self._agree(trainer)
+
+    # One epoch
+
+    @hook
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Remember what was logged before, to know what this validation logs."""
+        if not trainer.sanity_checking:
+            self._metrics.start_validation(trainer.callback_metrics)
+
+    @hook
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """The last validation of an epoch counts."""
+        if not trainer.sanity_checking:
+            self._metrics.end_validation(trainer.callback_metrics)
+
+    @hook
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """The epoch is over, its validation included."""
+        guard, watch = self._guard, self._watch
+        if guard is None or watch is None:
+            return
+        watch.settle()
+        metrics, validated = self._metrics.end_epoch(trainer.callback_metrics)
+        if self.settings.monitor not in metrics and _logs_at_epoch_end(pl_module):
+            self._late_epoch = (metrics, validated)
+            return
+        guard.end_epoch(metrics, validated=validated)
+        if self._ranks > 1:
+            self._agree(trainer)
+
+    def _close_late_epoch(self, trainer: Any) -> None:
+        """End the epoch that waited for metrics which the module logs after callbacks have run."""
+        guard, late = self._guard, self._late_epoch
+        if guard is None or late is None:
+            return
+        self._late_epoch = None
+        metrics, validated = late
+        guard.end_epoch({**metrics, **self._metrics.end_epoch(trainer.callback_metrics)[0]}, validated=validated)
+        if self._ranks > 1:
+            self._agree(trainer)
+
+    # The run ends
+
+    @hook
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """The last epoch may still be open."""
+        self._close_late_epoch(trainer)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """The fit ended by itself. Checkpoints are written by now, so that best weights may come back."""
+        guard = self._guard
+        if guard is None:
+            return
+        if not self._is_started:
+            guard.containment.run("start", self._start)
+            guard.note(
+                "No training batch was run: the training data loader is empty, or max_epochs, max_steps or "
+                "limit_train_batches leaves nothing to do."
+            )
+        self._finish(guard)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """The fit raised or was interrupted. Lightning calls no hook after this one."""
+        guard = self._guard
+        if guard is None:
+            return
+        if not self._is_started:
+            guard.containment.run("start", self._start)
+        guard.containment.run("recording the exception", guard.fail, exception)
+        self._finish(guard)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """The last hook of a fit.
+
+        Raises:
+            TrainingFailure: The run failed and ``raise_on_failure`` is set.
+        """
+        if stage != "fit":
+            return
+        if self._guard is not None:  # the learning-rate or batch-size finder left the fit before it began
+            self._guard = None
+            self._forget()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    # State in checkpoints. Not by state_dict(): Lightning refuses two callbacks that have it under one key, and two
+    # equal guards must not end a training.
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """The guard's state goes where Lightning keeps that of callbacks. After the fit it is the last one."""
+        guard = self._guard
+        if guard is not None and self._is_started:
+            self._state = guard.containment.run("saving the guard's state", self._state_now, guard)
+        if self._state is not None:
+            checkpoint.setdefault("callbacks", {})[self.state_key] = self._state
+
+    @hook
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Mapping[str, Any]) -> None:
+        """Taken in when training starts."""
+        if not self._is_started:
+            self._state = (checkpoint.get("callbacks") or {}).get(self.state_key)
+
+    # How it is done
+
+    def _is_the_one(self, trainer: Any) -> bool:
+        """Whether this guard watches: the first of its kind on a trainer does."""
+        guards = [c for c in trainer.callbacks if isinstance(c, GuardCallback)]
+        if guards and guards[0] is not self:
+            logger.warning(
+                "failguard: this trainer has %d guards, and only the first one watches. Keep one FailGuard in "
+                "Trainer(callbacks=[...]); what to do about which finding goes into its policy={code: action}.",
+                len(guards),
+            )
+            return False
+        if len(guards) > 1 and all(g is self for g in guards):
+            logger.warning("failguard: the same FailGuard is in callbacks %d times; it watches once.", len(guards))
+            kept = [c for i, c in enumerate(trainer.callbacks) if c is not self or i == trainer.callbacks.index(self)]
+            trainer.callbacks = kept
+        return True
+
+    def _start(self) -> None:
+        guard, watch, trainer = self._guard, self._watch, self._trainer
+        if guard is None or watch is None:
+            return
+        self._is_started = True
+        facts = guard.containment.run("reading the facts of the run", read_facts, trainer, self._module)
+        facts = Facts(framework=self.framework) if facts is None else facts
+        self._ranks = trainer.world_size
+        self._is_scaled = facts.loss_scaled
+        state, self._state = self._state, None
+        if state is not None:
+            guard.containment.run("taking up the state of a checkpoint", self._take_up, guard, state)
+        writes = bool(trainer.is_global_zero)
+        run_id, address = logger_run(trainer) if writes else (None, None)
+        guard.start(facts, writes=writes, mlflow_run_id=run_id, mlflow_tracking_uri=address)
+        watch.start(guard, facts)
+
+    def _state_now(self, guard: Guard) -> dict[str, Any]:
+        return {"guard": guard.state_dict(), "metrics": self._metrics.state_dict()}
+
+    def _take_up(self, guard: Guard, state: Mapping[str, Any]) -> None:
+        guard.load_state_dict(state["guard"])
+        self._metrics.load_state_dict(state["metrics"])
+
+    def _run_again(self, batch: Any) -> Any:
+        return training_step_again(self._trainer, self._module, batch, self._batch_idx)
+
+    def _stop(self, decision: Decision) -> None:
+        """Ask Lightning to end training; among several ranks, once they agree."""
+        self._wants_stop = True
+        trainer = self._trainer
+        if trainer.world_size == 1:
+            trainer.should_stop = True
+        waits = []
+        if trainer.min_epochs and trainer.current_epoch < trainer.min_epochs:
+            waits.append(f"min_epochs={trainer.min_epochs}")
+        if trainer.min_steps and trainer.global_step < trainer.min_steps:
+            waits.append(f"min_steps={trainer.min_steps}")
+        if waits and self._guard is not None:
+            self._guard.note(f"Lightning trains on until {' and '.join(waits)} of the Trainer, then stops.")
+
+    def _agree(self, trainer: Any) -> None:
+        """Stop on every rank as soon as one wants to."""
+        guard = self._guard
+        if self._has_agreed or guard is None:
+            return
+        self._has_agreed = bool(trainer.strategy.reduce_boolean_decision(self._wants_stop, all=False))
+        if self._has_agreed:
+            trainer.should_stop = True
+            if not guard.should_stop:
+                guard.should_stop = True
+                guard.note("Another rank asked to stop; its log says why.")
+
+    def _finish(self, guard: Guard) -> None:
+        if self._watch is not None and self._is_started:
+            guard.containment.run("settle", self._watch.settle)
+            self._state = guard.containment.run("saving the guard's state", self._state_now, guard)
+        self._end()
+        self._failure = guard.failure()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of trainer and module."""
+        for name in _OF_ONE_FIT:
+            self.__dict__.pop(name, None)
+
+
+_OF_ONE_FIT = (
+    "_trainer",
+    "_module",
+    "_watch",
+    "_metrics",
+    "_is_started",
+    "_is_scaled",
+    "_batch_idx",
+    "_clip",
+    "_late_epoch",
+    "_wants_stop",
+    "_has_agreed",
+    "_ranks",
+)
+
+
+def _logs_at_epoch_end(module: Any) -> bool:
+    """Whether a module has an ``on_train_epoch_end`` of its own."""
+    return not type(module).on_train_epoch_end.__module__.startswith(("lightning.pytorch", "pytorch_lightning"))

@@ -1,0 +1,258 @@
+"""Curves of a run as inline SVG, drawn with matplotlib's object interface: no pyplot, no global state.
+
+Everything that the user's own matplotlib settings could change is set here. No text of the user's is drawn: names go
+into the page's own legend, where they are escaped.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from failguard.core.finding import Severity
+from failguard.diagnosis.wording import number
+from failguard.report.run_report import RunReport
+from failguard.report.summary import one_line
+
+__all__ = ["LegendEntry", "Plot", "plots"]
+
+# Drawn in these colours, which the page then replaces: axes take its text colour, curves its palette.
+_COLOURS = {
+    "#010101": "var(--ink, currentColor)",
+    "#020202": "var(--grid, #8884)",
+    "#030303": "var(--curve-1, #2563eb)",
+    "#040404": "var(--curve-2, #c2410c)",
+    "#050505": "var(--curve-3, #0f766e)",
+    "#060606": "var(--bad, #dc2626)",
+}
+INK, GRID, FIRST, SECOND, THIRD, BAD = _COLOURS
+_CSS_NAME = {FIRST: "curve-1", SECOND: "curve-2", THIRD: "curve-3", BAD: "bad"}
+
+SIZE_INCHES = (7.2, 2.7)
+LOG_RATIO = 50.0  # a span above which a linear axis would hide the small values
+MAX_MARKERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """One line of a legend.
+
+    Attributes:
+        name: What is drawn. The user's own text where it is a metric.
+        colour: Name of the page's colour variable.
+        mark: ``"line"``, ``"band"``, ``"dashes"`` or ``"cross"``.
+    """
+
+    name: str
+    colour: str
+    mark: str = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One picture.
+
+    Attributes:
+        title: Heading.
+        alt: What it shows, in words.
+        svg: The ``<svg>`` element.
+        legend: What is what.
+    """
+
+    title: str
+    alt: str
+    svg: str
+    legend: tuple[LegendEntry, ...]
+
+
+@dataclass(slots=True)
+class _Curve:
+    """Blocks of one quantity: ``bad`` are places of values that are not finite."""
+
+    name: str
+    per: str
+    at: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    bad: list[float]
+
+
+def plots(report: RunReport) -> list[Plot]:
+    """Training loss per step, metrics per epoch, gradient norm per step: those of which there is something to draw.
+
+    Raises:
+        Exception: Whatever matplotlib raises. The caller goes on without pictures.
+    """
+    curves = {(c.per, c.name): c for c in _curves(report.history)}
+    monitor = str(report.best.get("monitor") or "val_loss")
+    per_epoch = [curves.get(("epoch", name)) for name in dict.fromkeys(("train_loss", "loss", monitor, "val_loss"))]
+    shown = [c for c in per_epoch if c is not None and len(c.at) > 1]
+    if len(shown) > 1 and shown[0].name == "train_loss" and shown[1].name == "loss":
+        del shown[1]  # Keras logs the same under its own name
+    drawn = [
+        _draw(report, "Training loss per step", [curves.get(("step", "loss"))], "step"),
+        _draw(report, "Metrics per epoch", shown[:3], "epoch"),
+        _draw(report, "Gradient norm per step", [curves.get(("step", "gradient_norm"))], "step"),
+    ]
+    return [plot for plot in drawn if plot is not None]
+
+
+def _curves(rows: Sequence[dict[str, Any]]) -> list[_Curve]:
+    found: dict[tuple[str, str], _Curve] = {}
+    for row in rows:
+        name, per = str(row.get("name", "")), str(row.get("per", "step"))
+        curve = found.setdefault((per, name), _Curve(name, per, [], [], [], [], []))
+        try:
+            start, n = float(row["start"]), int(row.get("count") or 1)
+            finite = int(row.get("finite") or 0)
+        except (KeyError, TypeError, ValueError):
+            continue
+        middle = start + (n - 1) / 2
+        if finite < n:
+            curve.bad.append(middle)
+        values = [row.get(key) for key in ("mean", "low", "high")]
+        if all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+            curve.at.append(middle)
+            for place, value in zip((curve.mean, curve.low, curve.high), values, strict=True):
+                # Near the float limit the axes' own arithmetic overflows.
+                place.append(max(min(float(value or 0.0), 1e300), -1e300))
+    return list(found.values())
+
+
+def _draw(report: RunReport, title: str, curves: Sequence[_Curve | None], per: str) -> Plot | None:
+    known = [c for c in curves if c is not None and (len(c.at) > 1 or (c.at and c.bad))]
+    if not known:
+        return None
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE_INCHES, facecolor="none", edgecolor="none")
+    FigureCanvasSVG(figure)
+    axes = figure.add_axes((0.09, 0.11, 0.895, 0.84))
+    log = _wants_log(known)
+    if log:
+        axes.set_yscale("log")
+    legend = []
+    for curve, colour in zip(known, (FIRST, SECOND, THIRD), strict=False):
+        dots = "o" if len(curve.at) <= 30 else ""
+        axes.plot(curve.at, curve.mean, color=colour, linewidth=1.4, linestyle="-", marker=dots, markersize=3)
+        legend.append(LegendEntry(_curve_name(curve), _CSS_NAME[colour]))
+        if any(high > low for low, high in zip(curve.low, curve.high, strict=True)):
+            axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+    legend += _markers(report, axes, known, per)
+    _style(axes, log)
+    return Plot(title, _alt(title, known, per), _svg(figure), tuple(legend))
+
+
+def _markers(report: RunReport, axes: Any, curves: Sequence[_Curve], per: str) -> list[LegendEntry]:
+    """Findings, values that are not finite and the best epoch."""
+    legend = []
+    bad = sorted({at for c in curves for at in c.bad})
+    if bad:
+        # At the upper edge: they have no place on the value axis.
+        axes.plot(
+            bad[:: max(len(bad) // 100, 1)],
+            [0.97] * len(bad[:: max(len(bad) // 100, 1)]),
+            transform=axes.get_xaxis_transform(),
+            color=BAD,
+            linestyle="none",
+            marker="x",
+            markersize=6,
+            markeredgewidth=1.8,
+        )
+        legend.append(LegendEntry("NaN or Inf", "bad", "cross"))
+    marked = [f for f in report.findings if f.severity is not Severity.INFO][:MAX_MARKERS]
+    for finding in marked:
+        at = finding.step if per == "step" else finding.epoch
+        if at >= 0:
+            axes.axvline(at, color=BAD, linewidth=1.0, linestyle=(0, (4, 3)))
+    if marked:
+        codes = ", ".join(dict.fromkeys(f.code for f in marked))
+        legend.append(LegendEntry(one_line(codes, 100), "bad", "dashes"))
+    best = report.best.get("epoch")
+    if per == "epoch" and isinstance(best, int | float) and math.isfinite(best):
+        axes.axvline(best, color=INK, linewidth=1.0, linestyle=(0, (1, 2)))
+        legend.append(LegendEntry("best epoch", "ink", "dashes"))
+    return legend
+
+
+def _wants_log(curves: Sequence[_Curve]) -> bool:
+    values = [v for c in curves for v in (*c.mean, *c.low, *c.high)]
+    return min(values) > 0 and max(values) / min(values) > LOG_RATIO
+
+
+def _style(axes: Any, log: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    axes.set_facecolor("none")
+    axes.set_axisbelow(True)
+    axes.grid(visible=True, which="major", axis="y", color=GRID, linewidth=0.8, linestyle="-")
+    axes.grid(visible=False, which="both", axis="x")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GRID)
+        spine.set_linewidth(0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_major_locator(LogLocator(numticks=7) if log else MaxNLocator(nbins=6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+        axis.set_tick_params(color=GRID, width=0.8, length=3, direction="out", labelcolor=INK, labelsize=10)
+        for label in axis.get_ticklabels():
+            _plain_text(label)
+        # Ticks that come later copy these; with usetex they would start LaTeX.
+        axis.get_offset_text().set_visible(False)
+
+
+def _plain_text(text: Any) -> None:
+    text.set_usetex(False)
+    text.set_parse_math(False)
+    text.set_fontfamily(["DejaVu Sans"])  # comes with matplotlib
+    text.set_color(INK)
+
+
+def _svg(figure: Any) -> str:
+    figure.canvas.draw_idle()
+    for axes in figure.axes:
+        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            _plain_text(label)
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, bbox_inches=None, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # The page gives the width; the picture is described beside it.
+    text = re.sub(r'(<svg[^>]*?) (?:width="[^"]*" ?|height="[^"]*" ?)+', r"\1 ", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = text.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
+    for colour, variable in _COLOURS.items():
+        text = text.replace(colour, variable)
+    return text
+
+
+def _curve_name(curve: _Curve) -> str:
+    names = {"loss": "training loss", "train_loss": "training loss", "gradient_norm": "gradient norm"}
+    return names.get(curve.name, one_line(curve.name, 60))
+
+
+def _alt(title: str, curves: Sequence[_Curve], per: str) -> str:
+    """The curves in words: first, lowest, highest and last value of each."""
+    parts = []
+    for curve in curves:
+        if not curve.at:
+            continue
+        text = (
+            f"{_curve_name(curve)} from {number(curve.mean[0])} to {number(curve.mean[-1])}, between "
+            f"{number(min(curve.low))} and {number(max(curve.high))}"
+        )
+        if curve.bad:
+            text += f", not finite from {per} {curve.bad[0]:,.0f}"
+        parts.append(text)
+    last = max((c.at[-1] for c in curves if c.at), default=0.0)
+    return one_line(f"{title} over {last + 1:,.0f} {per}s: {'; '.join(parts)}.", 600)

@@ -1,0 +1,179 @@
+"""The words for a run: console, Markdown, HTML and the MLflow note all say the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from failguard.core.finding import Finding, Severity, Status
+from failguard.diagnosis.wording import count, number
+from failguard.report.run_report import RunReport
+
+__all__ = ["Summary", "cause_title", "duration", "one_line", "percent", "place", "summarize"]
+
+EARLY_STOP = "metric.no_improvement"
+
+# Control characters could steer a terminal; marks of writing direction could make text read as something else.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a reader needs who reads nothing else. Empty text: there is nothing to say.
+
+    Attributes:
+        tone: ``"calm"``, ``"warning"`` or ``"failing"``.
+        headline: How the run ended, in a few words.
+        what: What was seen.
+        where: Place, step and epoch.
+        why: The likely cause with its best evidence.
+        remedy: What to try.
+        numbers: Labelled figures: steps, time, best value.
+        remarks: Notes, and parts of failguard that were switched off.
+    """
+
+    tone: str
+    headline: str
+    what: str
+    where: str
+    why: str
+    remedy: str
+    numbers: tuple[tuple[str, str], ...]
+    remarks: tuple[str, ...]
+
+    def answers(self) -> Iterator[tuple[str, str]]:
+        """The questions that have an answer: what, where, why, what to try."""
+        for label, text in (
+            ("What", self.what),
+            ("Where", self.where),
+            ("Why", self.why),
+            ("What to try", self.remedy),
+        ):
+            if text:
+                yield label, text
+
+
+def summarize(report: RunReport) -> Summary:
+    """Put a report into words. Each text is one line without control characters."""
+    root, causes = report.root, report.diagnosis.causes
+    switched_off = [f"{e.part} was switched off: {e.message}" for e in report.part_errors]
+    return Summary(
+        tone="failing" if report.failing else "calm" if _is_calm(report) else "warning",
+        headline=_headline(report),
+        what=one_line(root.message if root is not None else report.diagnosis.summary),
+        where="" if root is None else one_line(_where(report, root)),
+        why=_why(report),
+        remedy=one_line(causes[0].remedy) if causes else "",
+        numbers=tuple(_numbers(report)),
+        remarks=tuple(one_line(r) for r in (*report.notes, *switched_off)),
+    )
+
+
+def one_line(text: str, limit: int = 600) -> str:
+    """Text from anywhere as one line that is safe to print, at most ``limit`` characters."""
+    text = " ".join(_CONTROL.sub(" ", text[: 4 * limit]).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: ``"0.42 s"``, ``"37 s"``, ``"12 min"``, ``"3.4 h"``."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def percent(share: float) -> str:
+    """A share, 0 to 1, in percent: ``"0.31 %"``, ``"12 %"``."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def cause_title(code: str) -> str:
+    """``"learning_rate_too_high"`` -> ``"Learning rate too high"``."""
+    words = one_line(code, 80).replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def place(finding: Finding) -> str:
+    """Where a finding was seen: ``"input at batch 57, epoch 3"``, ``"step 57, epoch 3"``."""
+    parts = [str(finding.where)] if str(finding.where) else []
+    if finding.step >= 0 and finding.step != finding.where.batch:  # a step is a batch; saying both says nothing
+        parts.append(f"step {count(finding.step)}")
+    parts.append(f"epoch {count(finding.epoch)}")
+    return one_line(", ".join(parts), 300)
+
+
+def _is_calm(report: RunReport) -> bool:
+    calm_status = report.status in (Status.COMPLETED, Status.STOPPED, Status.RUNNING, Status.RECOVERED)
+    return calm_status and all(f.severity is Severity.INFO for f in report.findings)
+
+
+def _headline(report: RunReport) -> str:
+    root, progress, status = report.root, report.progress, report.status
+    at = f"at step {count(max(progress.steps - 1, 0))}"
+    if progress.planned_steps is not None:
+        at += f" of {count(progress.planned_steps)} planned"
+    code = f": {one_line(root.code, 80)}" if root is not None else ""
+    if status is Status.STOPPED:
+        if root is not None and root.code == EARLY_STOP:
+            metric = report.best.get("monitor") or root.where.tensor or "the metric"
+            return f"Stopped early: {one_line(str(metric), 80)} no longer improved"
+        return f"Stopped {at}{code}"
+    if status is Status.FAILED:
+        if report.exception is not None:
+            return f"Failed {at}: {one_line(report.exception.type_name, 80)}"
+        return f"Failed {at}{code}"
+    if status is Status.INTERRUPTED:
+        return f"Interrupted {at}"
+    word = {Status.RUNNING: "Running", Status.RECOVERED: "Recovered"}.get(status, "Completed")
+    if report.failing:
+        return f"{word}, but failing{code}"
+    warnings = sum(f.severity.rank >= Severity.WARNING.rank for f in report.findings)
+    if warnings:
+        return f"{word} with {warnings} warning{'s' if warnings > 1 else ''}"
+    return f"{word}, nothing wrong"
+
+
+def _where(report: RunReport, root: Finding) -> str:
+    frame = report.exception.frame if report.exception is not None and not report.exception.interrupt else None
+    return f"{place(root)}, in {frame}" if frame and root.code == "run.exception" else place(root)
+
+
+def _why(report: RunReport) -> str:
+    causes = report.diagnosis.causes
+    if not causes:
+        return "No known cause fits what was measured." if report.failing else ""
+    best = causes[0]
+    reasons = [e for e in best.evidence if not e.startswith("against: ")][:2]
+    return one_line(f"{cause_title(best.code)} ({percent(best.confidence)}): {'; '.join(reasons)}.".replace(": .", "."))
+
+
+def _numbers(report: RunReport) -> Iterator[tuple[str, str]]:
+    progress, compute, best = report.progress, report.compute, report.best
+    stopped = report.status is Status.STOPPED
+    if progress.steps:
+        steps = count(progress.steps)
+        if progress.planned_steps is not None:
+            steps += f" of {count(progress.planned_steps)} planned"
+        if stopped and progress.steps_saved:
+            steps += f", {count(progress.steps_saved)} saved"
+        yield "Steps", steps
+    if progress.duration_s > 0:
+        times = f"{duration(progress.duration_s)} used"
+        if compute.wasted_h:
+            times += f", {duration(compute.wasted_h * 3600)} wasted"
+        if stopped and compute.saved_h:
+            times += f", {duration(compute.saved_h * 3600)} saved"
+        yield "Time", times
+    value = best.get("value")
+    if isinstance(value, int | float):
+        text = f"{one_line(str(best.get('monitor', 'value')), 60)} {number(value)} in epoch {best.get('epoch')}"
+        if any(a.what == "restore_best_weights" for a in report.actions):
+            text += ", weights restored"
+        yield "Best", text
+    if report.overhead.total_s > 0:
+        yield "Watching", f"{percent(report.overhead.share)} of the time"

@@ -1,0 +1,151 @@
+"""What MLflow gets, as plain values that it accepts: names, lengths and numbers within its limits."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from failguard._version import __version__
+from failguard.core.finding import Status
+from failguard.core.redaction import cut
+from failguard.report.run_report import RunReport
+
+__all__ = ["MetricRow", "metric_rows", "note", "params", "resource_rows", "run_status", "tags", "valid_name"]
+
+# MLflow's limits: mlflow.utils.validation.
+MAX_PARAM = 6_000
+MAX_TAG = 8_000
+MAX_NAME = 250
+MAX_PARAMS = 500  # ours: more is a data set, not a configuration
+
+MetricRow = tuple[str, float, int]  # name, value, step
+
+_ILLEGAL = re.compile(r"[^\w.\- :/]")
+
+
+def valid_name(name: str) -> str:
+    """A metric or param name that MLflow accepts: one bad name rejects a whole batch."""
+    name = _ILLEGAL.sub("_", name).strip()
+    parts = [p for p in name.split("/") if p not in ("", ".", "..")]
+    return "/".join(parts)[:MAX_NAME].rstrip("/") or "_"
+
+
+def metric_rows(
+    history: Sequence[Mapping[str, Any]], sent: dict[str, int], *, final: bool
+) -> list[tuple[MetricRow, int]]:
+    """The blocks of a report's history that MLflow has not got yet.
+
+    Args:
+        history: Rows of :meth:`History.rows`.
+        sent: Metric name to the first step or epoch that was not sent yet.
+        final: The run is over, so that the last block of each series is complete.
+
+    Returns:
+        ``((name, mean, start), end)`` for each new block with a finite value. Step quantities come as
+        ``failguard/<name>`` over steps, epoch metrics as the same over epochs; where a name is both, the epochs' one
+        ends in ``_epoch``.
+    """
+    series: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in history:
+        series.setdefault((str(row["per"]), str(row["name"])), []).append(row)
+    found = []
+    for (per, name), rows in series.items():
+        is_both = per == "epoch" and ("step", name) in series
+        key = valid_name(f"failguard/{name}{'_epoch' if is_both else ''}")
+        size = rows[0]["count"] if len(rows) > 1 else 1  # all blocks but the last are of one size
+        for row in rows:
+            start, end = int(row["start"]), int(row["start"]) + int(row["count"])
+            if start < sent.get(key, -1) or not (final or row["count"] >= size):
+                continue
+            if row["mean"] is not None and math.isfinite(row["mean"]):
+                found.append(((key, float(row["mean"]), start), end))
+    return found
+
+
+def resource_rows(report: RunReport) -> list[MetricRow]:
+    """The resource summary as ``system/...`` metrics at the run's last step."""
+    step = max(report.progress.steps - 1, 0)
+    return [
+        (valid_name(f"system/{name}"), float(value), step)
+        for name, value in _flat(report.resources, "/")
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    ]
+
+
+def params(report: RunReport) -> dict[str, str]:
+    """The hypothesis and the config, flattened with dots."""
+    found: dict[str, str] = {}
+    if report.run.hypothesis:
+        found["hypothesis"] = cut(report.run.hypothesis, MAX_PARAM)
+    for name, value in _flat(report.run.config, "."):
+        if len(found) >= MAX_PARAMS:
+            break
+        name = unique = valid_name(name)
+        n = 2
+        while unique in found:
+            unique = f"{name[: MAX_NAME - 5]}_{n}"
+            n += 1
+        found[unique] = cut(value if isinstance(value, str) else _as_text(value), MAX_PARAM)
+    return found
+
+
+def tags(report: RunReport) -> dict[str, str]:
+    """The ``failguard.*`` tags."""
+    root, run = report.root, report.run
+    found = {
+        "failguard.status": report.status.value,
+        "failguard.record": run.record_id,
+        "failguard.framework": run.framework,
+        "failguard.version": __version__,
+        "failguard.line": run.experiment,
+        "failguard.approach": run.approach,
+        "failguard.finding": root.code if root is not None else None,
+        "failguard.cause": report.diagnosis.likely_cause,
+        "failguard.fingerprint": report.fingerprint,
+    }
+    return {name: cut(str(value), MAX_TAG) for name, value in found.items() if value}
+
+
+def note(report: RunReport) -> str:
+    """The run page's note, in Markdown: status, finding, cause, remedy."""
+    lines = [f"**failguard: {report.status}**", "", report.diagnosis.summary]
+    if report.root is not None:
+        lines += ["", f"- Finding: `{report.root.code}` at step {report.root.step}: {report.root.message}"]
+    if report.diagnosis.causes:
+        cause = report.diagnosis.causes[0]
+        lines += [f"- Likely cause: `{cause.code}` (confidence {cause.confidence:.0%})"]
+        if cause.remedy:
+            lines += [f"- What to try: {cause.remedy}"]
+    lines += ["", "The full report is the artifact `failguard/report.html`."]
+    return cut("\n".join(lines), MAX_TAG)
+
+
+def run_status(report: RunReport) -> str:
+    """MLflow's terminal status for a run of our own."""
+    return {Status.FAILED: "FAILED", Status.INTERRUPTED: "KILLED"}.get(report.status, "FINISHED")
+
+
+def start_ms(report: RunReport) -> int:
+    """When the run began, in milliseconds since 1970."""
+    try:
+        return int(datetime.fromisoformat(report.run.started_at).timestamp() * 1000)
+    except ValueError:
+        return int(time.time() * 1000)
+
+
+def _flat(values: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, separator, f"{name}{separator}")
+        else:
+            yield name, value
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)

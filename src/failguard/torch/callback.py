@@ -1,0 +1,284 @@
+"""FailGuard for a plain PyTorch loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from types import TracebackType
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from failguard.adapter import GuardCallback, disabled
+from failguard.core.decision import Decision
+from failguard.core.facts import Facts
+from failguard.errors import ConfigurationError, InputError
+from failguard.guard import Guard
+from failguard.torch.device import DeviceStepWatch
+from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, settings_of, versions
+from failguard.torch.locate import call_model
+from failguard.torch.measure import loss_value
+from failguard.torch.ranks import any_rank, rank, world_size
+from failguard.torch.watch import StepWatch, drop_gradients
+
+__all__ = ["FailGuard"]
+
+AGREE_EVERY = 16  # steps between two agreements of the ranks whether to stop
+
+
+class FailGuard(GuardCallback):
+    """Watches a training loop.
+
+    Example::
+
+        with FailGuard(model, optimizer) as guard:
+            for batch in loader:
+                optimizer.zero_grad()
+                loss = loss_fn(model, batch)
+                loss.backward()
+                if guard.step(loss=loss, batch=batch):
+                    optimizer.step()
+                if guard.should_stop:
+                    break
+            guard.end_epoch(val_loss=validate(model))
+
+    Without ``with``, call :meth:`close` at the end. Where several processes train one model, every one of them needs a
+    guard: they agree on stopping at fixed steps, the first writes the record.
+
+    Args:
+        model: The model, wrapped or compiled or not.
+        optimizer: The optimizer, or several.
+        scaler: The gradient scaler of mixed precision. Call :meth:`step` before ``scaler.step(optimizer)``, with the
+            unscaled loss.
+        **keywords: See :class:`~failguard.adapter.GuardCallback`.
+
+    Raises:
+        ConfigurationError: A keyword, the model or the optimizer cannot be used.
+    """
+
+    framework: ClassVar[str] = "torch"
+
+    def __init__(
+        self, model: nn.Module, optimizer: Any | Sequence[Any] | None = None, scaler: Any = None, **keywords: Any
+    ) -> None:
+        super().__init__(**keywords)
+        if not isinstance(model, nn.Module):
+            raise ConfigurationError(
+                f"model={type(model).__name__} cannot be used: FailGuard takes the torch.nn.Module that is trained, as "
+                "in FailGuard(model, optimizer)."
+            )
+        optimizers = _listed(optimizer)
+        for given in optimizers:
+            if not hasattr(given, "param_groups"):
+                raise ConfigurationError(
+                    f"optimizer={type(given).__name__} cannot be used: FailGuard takes an optimizer or a list of them."
+                )
+        self._model = model
+        self._optimizers = optimizers
+        self._update = _Update(model, optimizers)
+        self._scaler = scaler if scaler is not None else getattr(optimizers[0] if optimizers else None, "scaler", None)
+        self._watch: StepWatch | None = None
+        self._device = torch.device("cpu")
+        self._ranks = 1
+        self._epoch = 0
+        self._wants_stop = False
+        self._stops = False
+
+    # What a loop calls
+
+    def __enter__(self) -> FailGuard:
+        self._ensure_started()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        guard = self._guard
+        if guard is not None and error is not None:
+            guard.containment.run("recording the exception", guard.fail, error)
+        self.close()
+
+    def step(self, loss: Any, batch: Any = None) -> bool:
+        """One training batch: call it after ``backward`` and before the optimizer's step.
+
+        Args:
+            loss: The batch's loss, a number or a tensor with one element.
+            batch: What it was computed from, of any structure. With it, the place of a bad value can be named.
+
+        Returns:
+            Whether the update may be applied. ``False``: skip the optimizer's step; the gradients are already dropped.
+        """
+        guard = self._ensure_started()
+        if guard is None:
+            return True
+        started = perf_counter()
+        allowed = guard.containment.run("step", self._step, guard, loss, batch)
+        guard.accounting.add("step", perf_counter() - started)
+        return allowed is not False
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the loop should end."""
+        return self._stops
+
+    def end_epoch(self, **metrics: Any) -> None:
+        """An epoch is over, its validation included.
+
+        Args:
+            **metrics: Anything that was measured for the epoch: numbers, or tensors with one element.
+        """
+        guard = self._ensure_started()
+        if guard is None:
+            return
+        started = perf_counter()
+        guard.containment.run("end_epoch", self._end_epoch, guard, metrics)
+        guard.accounting.add("end_epoch", perf_counter() - started)
+
+    def close(self) -> None:
+        """The run is over: write the report. Further calls do nothing.
+
+        Raises:
+            TrainingFailure: The run failed, no exception of its own is on its way, and ``raise_on_failure`` is set.
+        """
+        guard = self._guard
+        if guard is None:
+            return
+        if self._watch is not None:
+            guard.containment.run("settle", self._watch.settle)
+        self._end()
+        self._watch = None
+        failure = guard.failure()
+        if failure is not None:
+            raise failure
+
+    # How it is done
+
+    def _ensure_started(self) -> Guard | None:
+        """The guard of the run, started if it has not been; ``None`` when guards are disabled."""
+        if self._guard is not None:
+            return self._guard
+        if disabled():
+            return None
+        device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
+        self._ranks = world_size()
+        self._device = device
+        self._epoch = 0
+        self._wants_stop = self._stops = False
+        kind = DeviceStepWatch if device.type == "cuda" else StepWatch
+        watch = kind(
+            self._model,
+            stop=self._on_stop,
+            # A forward pass on one rank alone might wait for the others.
+            run_again=None if self._ranks > 1 else lambda batch: call_model(self._model, batch),
+            in_step=self._ranks > 1,
+        )
+        guard = self._begin(watch)
+        if guard is None:
+            return None
+        self._watch = watch
+        started = perf_counter()
+        guard.containment.run("start", self._start, guard, watch)
+        guard.accounting.add("start", perf_counter() - started)
+        return guard
+
+    def _start(self, guard: Guard, watch: StepWatch) -> None:
+        scaled = self._scaler is not None and bool(self._scaler.is_enabled())
+        optimizer = optimizer_facts(self._optimizers, clipping=None, schedule=None)
+        facts = Facts(
+            framework=self.framework,
+            versions=versions("accelerate"),
+            config=settings_of(optimizer),
+            optimizer=optimizer,
+            model=model_facts(_unwrapped(self._model)),
+            loss_name=loss_module_name(self._model),
+            loss_scaled=scaled,
+            device=str(self._device),
+            world_size=self._ranks,
+        )
+        guard.start(facts, writes=rank() == 0)
+        watch.start(guard, facts)
+        guard.start_epoch(0)
+        watch.remember_random_state()
+
+    def _step(self, guard: Guard, loss: Any, batch: Any) -> bool:
+        watch = self._watch
+        if watch is None:
+            return True
+        watch.begin_batch(batch)
+        watch.take_loss(loss)
+        allowed = watch.before_update(self._update, scale=self._scale(), once_per_batch=True)
+        if not allowed:
+            drop_gradients(self._update)
+        watch.end_batch()
+        watch.remember_random_state()
+        if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
+            self._stops = self._stops or any_rank(self._wants_stop, self._device)
+        return allowed
+
+    def _scale(self) -> Any:
+        """What the gradients are multiplied by at the moment."""
+        if self._scaler is None or not self._scaler.is_enabled():
+            return 1.0
+        # Unscaled already, as gradient clipping asks for. There is no public way to know.
+        states = getattr(self._scaler, "_per_optimizer_states", {})
+        if any(
+            getattr(states[id(o)].get("stage"), "name", "") == "UNSCALED" for o in self._optimizers if id(o) in states
+        ):
+            return 1.0
+        scale = getattr(self._scaler, "_scale", None)
+        if self._device.type == "cuda" and scale is not None:
+            return scale  # stays on the device: reading it would wait
+        return float(self._scaler.get_scale())
+
+    def _end_epoch(self, guard: Guard, metrics: dict[str, Any]) -> None:
+        if self._watch is None:
+            return
+        self._watch.settle()
+        numbers: dict[str, float] = {}
+        for name, value in metrics.items():
+            try:
+                numbers[name] = loss_value(value)
+            except InputError:
+                guard.note(f"The metric {name}={type(value).__name__} is not one real number and was left out.")
+        validated = any(name == self.settings.monitor or name.startswith("val") for name in numbers)
+        guard.end_epoch(numbers, validated=validated)
+        self._epoch += 1
+        self._watch.start_epoch(self._epoch)
+
+    def _on_stop(self, decision: Decision) -> None:
+        self._wants_stop = True
+        self._stops = self._ranks == 1
+
+
+class _Update:
+    """All parameters that one step of the loop updates, as one optimizer has them."""
+
+    def __init__(self, model: nn.Module, optimizers: Sequence[Any]) -> None:
+        self._optimizers = optimizers
+        self._every = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        if not self._optimizers:
+            return self._every
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The user's own model inside torch.compile's and data parallel's wrappers."""
+    for name in ("_orig_mod", "module"):
+        inner = getattr(model, name, None)
+        if (
+            isinstance(inner, nn.Module)
+            and len(list(model.children())) == 1
+            and type(model).__module__.startswith("torch")
+        ):
+            return _unwrapped(inner)
+    return model
+
+
+def _listed(optimizer: Any) -> list[Any]:
+    if optimizer is None:
+        return []
+    return list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]

@@ -1,0 +1,25 @@
+"""Several processes that train one model."""
+
+from __future__ import annotations
+
+import torch
+from torch import distributed
+
+__all__ = ["any_rank", "rank", "world_size"]
+
+
+def world_size() -> int:
+    """Number of processes of the default group, 1 without one."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Of this process, from 0."""
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank. Every rank must call it at the same step."""
+    total = torch.tensor(int(flag), device=device)
+    distributed.all_reduce(total, op=distributed.ReduceOp.MAX)
+    return bool(total.item())

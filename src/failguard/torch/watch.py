@@ -1,0 +1,280 @@
+"""What is measured in each training step, for loops and Lightning alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from torch import Tensor, nn
+
+from failguard.core.codes import NON_FINITE_CODES
+from failguard.core.decision import Decision
+from failguard.core.facts import Facts
+from failguard.core.finding import Finding, Where
+from failguard.errors import InputError
+from failguard.guard import Guard
+from failguard.torch.batches import BatchReader
+from failguard.torch.graph import read_graph
+from failguard.torch.inspect import add_graph_facts, loss_module_name
+from failguard.torch.locate import locate
+from failguard.torch.measure import Sentinel, global_norm, gradients, loss_value
+from failguard.torch.protect import random_state
+from failguard.torch.snapshot import RunningStatistics, Snapshot, non_finite_parameters
+
+__all__ = ["BatchInHand", "StepWatch", "drop_gradients", "parameters_of"]
+
+KEEP_STATISTICS_EVERY = 64  # steps between copies of the running statistics
+IN_STEP_EVERY = 32  # steps between full gradient passes where several ranks must make them at the same step
+
+RandomState = tuple[Tensor, Tensor | None]
+
+
+@dataclass(slots=True)
+class BatchInHand:
+    """A batch, kept until its numbers were looked at."""
+
+    index: int
+    batch: Any
+    random: RandomState | None
+
+
+class StepWatch:
+    """Measures each batch of one run, tells its guard, and is the guard's :class:`~failguard.core.host.Host`.
+
+    Every number is read at once, as on a CPU that costs next to nothing. See
+    :class:`~failguard.torch.device.DeviceStepWatch` for accelerators.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        stop: Callable[[Decision], None],
+        run_again: Callable[[Any], Any] | None = None,
+        in_step: bool = False,
+    ) -> None:
+        """Args:
+        model: The model.
+        stop: Asks the framework to end training.
+        run_again: Runs the forward pass of a batch once more; ``None`` where that is not possible.
+        in_step: Several ranks train together: full gradient passes fall on the same steps on all of them.
+        """
+        self._model = model
+        self._stop = stop
+        self._run_again = run_again
+        self._in_step = in_step
+        self._snapshot = Snapshot(model)
+        self._sentinels: dict[int, Sentinel] = {}
+        self._graph_is_read = False
+        self._step: BatchInHand | None = None
+        self._random: RandomState | None = None
+        self._has_loss = False
+        self._has_bad_loss = False
+        self._updates = 0
+        self._statistics_due = 0
+
+    def start(self, guard: Guard, facts: Facts) -> None:
+        """The run begins; the model is complete and on its device.
+
+        Args:
+            guard: Is told of everything.
+            facts: The facts that the guard was started with; filled in from the first batches.
+        """
+        self._guard = guard
+        self._facts = facts
+        self._reader = BatchReader(facts, check_data=guard.settings.check_data)
+        self._statistics = RunningStatistics(self._model)
+
+    # One batch
+
+    def remember_random_state(self) -> None:
+        """The next forward pass starts here."""
+        self._random = random_state()
+
+    def begin_batch(self, batch: Any) -> None:
+        """A batch is about to be trained on, or was just now: it is kept until :meth:`end_batch`.
+
+        Args:
+            batch: Of any structure; ``None`` where it is not known.
+        """
+        index = self._index()
+        self._step = BatchInHand(index, batch, self._random)
+        self._has_loss = self._has_bad_loss = False
+        self._updates = 0
+        if index >= self._reader.next_at and batch is not None:
+            self._read(batch, index)
+        if index >= self._statistics_due and len(self._statistics):
+            self._statistics_due = index + KEEP_STATISTICS_EVERY
+            self._statistics.keep()
+
+    def take_loss(self, loss: Any, factor: float = 1.0) -> None:
+        """The loss of the batch. Of several in one batch the first counts, and any that is not finite.
+
+        Args:
+            loss: A number or a tensor with one element. No graph is kept.
+            factor: Makes it the loss before accumulation divided it.
+        """
+        if not self._graph_is_read:
+            self._read_graph(loss)
+        try:
+            value = loss_value(loss) if factor == 1.0 else loss_value(loss) * factor
+        except InputError as error:
+            self._guard.note(f"{error} Until then failguard sees no loss.")
+            return
+        if value - value != 0.0:  # NaN or Inf
+            self._has_bad_loss = True
+        elif self._has_loss:
+            return
+        self._has_loss = True
+        self._guard.record_loss(value)
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether the batch in progress has shown a loss."""
+        return self._has_loss
+
+    def before_update(self, optimizer: Any, *, scale: float = 1.0, once_per_batch: bool = False) -> bool:
+        """Gradients are ready. Looks at one of them, or now and then at all.
+
+        Args:
+            optimizer: Anything with ``param_groups``.
+            scale: What a loss scaler has multiplied the gradients by.
+            once_per_batch: Further calls in a batch are evaluations of the same update, as by LBFGS.
+
+        Returns:
+            ``False``: the update must be dropped.
+        """
+        guard = self._guard
+        repeated = once_per_batch and self._updates > 0
+        self._updates += 1
+        bad = self._has_bad_loss
+        due = guard.step % IN_STEP_EVERY == 0 if self._in_step else guard.gradient_due
+        norm = None
+        if due and self._updates == 1:
+            started = perf_counter()
+            norm = guard.containment.run("gradient norm", _norm_of_update, optimizer)
+            if norm is not None:
+                guard.record_gradient(norm / scale, perf_counter() - started)
+        if norm is None:
+            value = self._sentinel(optimizer).value()
+            if value != 0.0:
+                bad = True
+                guard.check_gradient(value)
+        if repeated and not bad:
+            return True
+        return guard.allow_update()
+
+    def end_batch(self) -> None:
+        """The batch is over."""
+        self._guard.end_batch()
+        self._step = None
+
+    # Between epochs
+
+    def start_epoch(self, epoch: int) -> None:
+        """An epoch begins. Layers may have been frozen or unfrozen since the last."""
+        self._sentinels.clear()
+        self._guard.start_epoch(epoch)
+
+    def settle(self) -> None:
+        """Take in everything that was put off. Waiting for a device does no harm here."""
+        for finding in self._reader.settle():
+            self._guard.report_data(finding)
+
+    # Host
+
+    def apply(self, decision: Decision) -> None:
+        """See :meth:`failguard.core.host.Host.apply`. The pending update is dropped by whoever asked for it."""
+        self._mend_statistics(decision)
+        self._stop(decision)
+
+    def weights_bytes(self) -> int:
+        """See :meth:`failguard.core.host.Host.weights_bytes`."""
+        return self._snapshot.size_bytes
+
+    def save_weights(self) -> None:
+        """See :meth:`failguard.core.host.Host.save_weights`."""
+        self._snapshot.save()
+
+    def restore_weights(self) -> None:
+        """See :meth:`failguard.core.host.Host.restore_weights`."""
+        self._snapshot.restore()
+
+    def non_finite_weights(self) -> list[str]:
+        """See :meth:`failguard.core.host.Host.non_finite_weights`. Running statistics count as weights."""
+        return [*non_finite_parameters(self._model), *self._statistics.non_finite()]
+
+    def locate(self, finding: Finding) -> Where | None:
+        """See :meth:`failguard.core.host.Host.locate`."""
+        step, run_again = self._kept(finding.step), self._run_again
+        if step is None:
+            return locate(finding, self._model)
+        return locate(
+            finding,
+            self._model,
+            step.batch,
+            run_again=None if run_again is None else lambda: run_again(step.batch),
+            random_state=step.random,
+        )
+
+    # How it is done
+
+    def _mend_statistics(self, decision: Decision) -> None:
+        """A bad forward pass has reached the running statistics: put back those of some steps before."""
+        if decision.finding is None or decision.finding.code not in NON_FINITE_CODES:
+            return
+        mended = self._statistics.mend()
+        if mended:
+            self._guard.note(
+                f"The bad batch had reached running statistics ({mended[0]}"
+                f"{f' and {len(mended) - 1} more' if len(mended) > 1 else ''}); values of at most "
+                f"{KEEP_STATISTICS_EVERY} steps before are back."
+            )
+
+    def _read(self, batch: Any, index: int) -> None:
+        finding = self._guard.containment.run("reading batches", self._reader.read, batch, index, self._guard.epoch)
+        if finding is not None:
+            self._guard.report_data(finding)
+
+    def _read_graph(self, loss: Any) -> None:
+        self._graph_is_read = True
+        graph = self._guard.containment.run("reading the loss", read_graph, loss)
+        if graph is None:
+            return
+        if graph.loss_name is None:  # compiled, or a loss of the user's own
+            self._facts.loss_name = loss_module_name(self._model)
+        add_graph_facts(self._facts, graph)
+        self._reader.trivial_from = graph.trivial_from
+        self._reader.weigh_trivial_loss()
+
+    def _index(self) -> int:
+        """Index of the batch in progress over the whole run."""
+        return self._guard.step
+
+    def _kept(self, index: int) -> BatchInHand | None:
+        """A batch that is still at hand."""
+        return self._step if self._step is not None and self._step.index == index else None
+
+    def _sentinel(self, optimizer: Any) -> Sentinel:
+        sentinel = self._sentinels.get(id(optimizer))
+        if sentinel is None or sentinel.parameter is None:
+            sentinel = self._sentinels[id(optimizer)] = Sentinel(self._model, parameters_of(optimizer))
+        return sentinel
+
+
+def drop_gradients(optimizer: Any) -> None:
+    """Keep the pending update away from the weights. Gradients of zero would still move them by momentum and decay."""
+    for p in parameters_of(optimizer):
+        p.grad = None
+
+
+def parameters_of(optimizer: Any) -> list[Tensor]:
+    """Everything that an optimizer updates, in its order."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _norm_of_update(optimizer: Any) -> float | None:
+    found = gradients(parameters_of(optimizer))
+    return global_norm(found) if found else None

@@ -1,0 +1,304 @@
+"""Symptoms and evidence in, the right cause first out."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+from failguard.core.codes import CAUSES, FINDINGS
+from failguard.core.observation import ExceptionFacts
+from failguard.diagnosis import diagnose
+from failguard.diagnosis.causes import KNOWLEDGE
+
+NAN = math.nan
+ADAM: dict[str, Any] = {"name": "Adam", "learning_rate": 1e-3, "weight_decay": 0.0}
+SGD: dict[str, Any] = {"name": "SGD", "learning_rate": 0.05, "momentum": 0.9}
+FALLING = {"train_loss": [1, 0.6, 0.3, 0.1, 0.05, 0.02], "val_loss": [1.1, 0.8, 0.7, 0.8, 1.0, 1.3]}
+
+
+def around(level: float, n: int, spread: float = 0.05) -> list[float]:
+    generator = random.Random(0)
+    return [level + generator.gauss(0, spread) for _ in range(n)]
+
+
+def test_every_row_names_codes_of_the_taxonomy():
+    for row in KNOWLEDGE:
+        assert row.code in CAUSES
+        assert set(row.symptoms) <= set(FINDINGS), row.code
+    codes = [row.code for row in KNOWLEDGE]
+    assert len(codes) == len(set(codes))
+
+
+def test_a_healthy_run_gets_one_calm_sentence(make_history):
+    diagnosis = diagnose([], None, make_history(around(1, 50), epochs={"val_loss": [0.9, 0.5]}), None)
+    assert diagnosis.causes == ()
+    assert diagnosis.likely_cause is None
+    assert diagnosis.summary == "Nothing went wrong. The best val_loss is 0.5, of epoch 1."
+
+
+def test_an_early_stop_is_no_failure(make_history, make_finding):
+    root = make_finding("metric.no_improvement", 50, "info", "val_loss did not improve for 3 epochs.")
+    diagnosis = diagnose([root], root, make_history(around(1, 50), epochs=FALLING), None)
+    assert diagnosis.causes == ()
+    assert diagnosis.summary == "val_loss did not improve for 3 epochs."
+
+
+def test_a_batch_with_bad_input_is_a_corrupted_batch(make_history, make_finding):
+    root = make_finding("loss.non_finite", 57, tensor="input", batch=57)
+    diagnosis = diagnose([root], root, make_history([*around(0.4, 57), NAN], optimizer=SGD, steps_per_epoch=45), None)
+    assert [c.code for c in diagnosis.causes] == ["corrupted_batch"]
+    cause = diagnosis.causes[0]
+    assert "batch 57 (batch 12 of epoch 1)" in cause.remedy
+    assert "input of batch 57" in cause.evidence[0]
+    assert "corrupted batch" in diagnosis.summary
+
+
+def test_bad_input_wins_over_a_high_rate(make_history, make_finding):
+    root = make_finding("loss.non_finite", 57, tensor="target", batch=57)
+    history = make_history([*around(0.4, 57), NAN], optimizer={**ADAM, "learning_rate": 1.0})
+    assert diagnose([root], root, history, None).likely_cause == "corrupted_batch"
+
+
+def test_an_isolated_bad_loss_after_calm_points_to_the_batch(make_history, make_finding):
+    root = make_finding("loss.non_finite", 57, tensor="loss", batch=57)
+    diagnosis = diagnose([root], root, make_history([*around(0.4, 57), NAN], optimizer=ADAM), None)
+    assert diagnosis.likely_cause == "corrupted_batch"
+    assert diagnosis.causes[0].confidence < 0.8  # nobody looked at the batch
+
+
+def test_one_absurd_batch_is_told_from_a_blow_up(make_history, make_finding):
+    root = make_finding("loss.non_finite", 58, tensor="loss", batch=58)
+    history = make_history([*around(0.4, 57), 4e8, NAN], optimizer=ADAM)
+    diagnosis = diagnose([root], root, history, None)
+    assert diagnosis.likely_cause == "corrupted_batch"
+    assert "single batch took the loss" in diagnosis.causes[0].evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "code", "step"),
+    [
+        ([2.3, 4, 40, 900, 1e6, 1e15, NAN], "loss.non_finite", 6),
+        ([2.3] + around(60, 100, 10), "loss.divergence", 60),
+        ([2.3, NAN], "loss.non_finite", 1),
+    ],
+    ids=["blow-up", "divergence", "at once"],
+)
+def test_a_high_rate_is_named_with_a_lower_one(make_history, make_finding, loss, code, step):
+    root = make_finding(code, step, module="fc2", tensor="output", batch=step)
+    history = make_history(loss, optimizer={"name": "SGD", "learning_rate": 50.0})
+    diagnosis = diagnose([root], root, history, None)
+    cause = diagnosis.causes[0]
+    assert cause.code == "learning_rate_too_high"
+    assert cause.remedy == "Lower the learning rate from 50 to 0.01."
+    assert cause.config_values["learning_rate"] == 50.0
+    assert diagnosis.config_issues
+
+
+def test_half_becomes_five_thousandths_or_less(make_history, make_finding):
+    root = make_finding("loss.divergence", 60)
+    history = make_history([2.3] + around(60, 100, 10), optimizer={"name": "Custom", "learning_rate": 0.5})
+    assert "from 0.5 to 0.05" in diagnose([root], root, history, None).causes[0].remedy
+    history = make_history([2.3] + around(60, 100, 10), optimizer={"name": "Adam", "learning_rate": 0.5})
+    assert "from 0.5 to 0.001" in diagnose([root], root, history, None).causes[0].remedy
+
+
+def test_growth_alone_points_to_the_rate_and_says_what_speaks_against_it(make_history, make_finding):
+    root = make_finding("loss.divergence", 130)
+    history = make_history([*around(1, 100), *(1.1**i for i in range(60))], optimizer=ADAM)
+    cause = diagnose([root], root, history, None).causes[0]
+    assert cause.code == "learning_rate_too_high"
+    assert any(e.startswith("against: ") and "usual" in e for e in cause.evidence)
+
+
+def test_a_divergence_without_facts_is_explained_from_the_curve(make_history, make_finding):
+    root = make_finding("loss.divergence", 4, epoch=4)
+    history = make_history(epochs={"train_loss": [1.0, 0.9, 3.0, 30.0, 300.0, 3000.0]})
+    cause = diagnose([root], root, history, None).causes[0]
+    assert cause.code == "learning_rate_too_high"
+    assert "epochs" in cause.evidence[0]
+
+
+def test_an_operation_that_makes_nan_from_good_data(make_history, make_finding):
+    root = make_finding("loss.non_finite", 57, module="log_prob", tensor="output", batch=57)
+    cause = diagnose([root], root, make_history([*around(0.4, 57), NAN], optimizer=ADAM), None).causes[0]
+    assert cause.code == "numerical_instability"
+    assert "log_prob" in cause.remedy
+
+
+def test_gradient_bursts_without_clipping(make_history, make_finding):
+    root = make_finding("gradient.non_finite", 40, tensor="gradient", module="rnn", batch=40)
+    norms = [*around(3.0, 38), 90.0, 900.0, math.inf]
+    plain = diagnose([root], root, make_history(around(1, 40), norms, optimizer=ADAM, framework="keras"), None)
+    assert "missing_gradient_clipping" in [c.code for c in plain.causes]
+    remedy = next(c.remedy for c in plain.causes if c.code == "missing_gradient_clipping")
+    assert "clipnorm=6" in remedy
+    clipped = {**ADAM, "clipping": "norm 1.0"}
+    already = diagnose([root], root, make_history(around(1, 40), norms, optimizer=clipped), None)
+    assert "missing_gradient_clipping" not in [c.code for c in already.causes]
+
+
+def test_float16_overflow_is_named_only_where_float16_is_used(make_history, make_finding):
+    root = make_finding("gradient.non_finite", 40, tensor="gradient", batch=40)
+    half = make_history(around(1, 40), optimizer=ADAM, loss_scaled=True, framework="lightning")
+    cause = next(c for c in diagnose([root], root, half, None).causes if c.code == "mixed_precision_overflow")
+    assert "bf16-mixed" in cause.remedy
+    full = make_history(around(1, 40), optimizer=ADAM)
+    assert all(c.code != "mixed_precision_overflow" for c in diagnose([root], root, full, None).causes)
+
+
+def test_labels_beyond_the_output(make_history, make_finding):
+    root = make_finding("loss.non_finite", 3, tensor="loss", batch=3)
+    history = make_history(
+        [2.3, 2.3, 2.3, NAN],
+        optimizer=ADAM,
+        model={"output_width": 10},
+        target_kind="classes",
+        class_counts={0: 5, 10: 3},
+    )
+    diagnosis = diagnose([root], root, history, None)
+    assert diagnosis.likely_cause == "bad_labels"
+    assert "give the last layer 11 units" in diagnosis.causes[0].remedy
+    assert any("labels go up to 10" in issue for issue in diagnosis.config_issues)
+
+
+def test_unscaled_inputs_need_evidence(make_history, make_finding):
+    root = make_finding("loss.divergence", 30)
+    scale = make_finding("data.scale", -1, "warning", "Feature 3 reaches 1e5.")
+    loss = [500.0, *around(900, 60, 10)]
+    history = make_history(loss, optimizer=ADAM, trivial_loss=2.3)
+    with_evidence = diagnose([scale, root], root, history, None)
+    assert with_evidence.likely_cause in ("unscaled_inputs", "learning_rate_too_high")
+    assert "unscaled_inputs" in [c.code for c in with_evidence.causes]
+    without = diagnose([root], root, make_history([2.3, *around(90, 60)], optimizer=ADAM, trivial_loss=2.3), None)
+    assert "unscaled_inputs" not in [c.code for c in without.causes]
+
+
+@pytest.mark.parametrize(
+    ("rate", "cause"), [(1e-3, "no_signal"), (1e-9, "learning_rate_too_low"), (5.0, "learning_rate_too_high")]
+)
+def test_no_learning_is_told_apart_by_the_rate(make_history, make_finding, rate, cause):
+    root = make_finding("loss.no_learning", 300)
+    history = make_history(
+        around(2.30, 300, 0.03), around(0.3, 30, 0.01), optimizer={**ADAM, "learning_rate": rate}, trivial_loss=2.299
+    )
+    assert diagnose([root], root, history, None).likely_cause == cause
+
+
+@pytest.mark.parametrize(("trainable", "cause"), [(100, "detached_graph"), (0, "frozen_parameters")])
+def test_no_gradient_is_told_apart_by_what_is_trainable(make_history, make_finding, trainable, cause):
+    root = make_finding("loss.no_learning", 300)
+    model = {"parameters": 100, "trainable_parameters": trainable}
+    history = make_history(around(2.3, 300), [0.0] * 30, optimizer=ADAM, model=model, trivial_loss=2.3)
+    assert diagnose([root], root, history, None).likely_cause == cause
+
+
+def test_too_few_updates(make_history, make_finding):
+    root = make_finding("loss.no_learning", 20)
+    history = make_history(around(2.3, 20), optimizer=ADAM, max_epochs=1)
+    diagnosis = diagnose([root], root, history, None)
+    assert diagnosis.likely_cause == "too_few_updates"
+    assert "from 1 to 10" in diagnosis.causes[0].remedy
+
+
+def overfitting(make_history, make_finding, epochs=None, model=None, optimizer=None, **facts):
+    root = make_finding("metric.overfitting", 300, "warning")
+    history = make_history(
+        around(0.4, 300),
+        epochs=epochs or FALLING,
+        optimizer={**ADAM, **(optimizer or {})},
+        model={"name": "MLP", **(model or {})},
+        **{"trivial_loss": 2.3, **facts},
+    )
+    return diagnose([root], root, history, None)
+
+
+def test_overfitting_by_parameters_per_sample(make_history, make_finding):
+    large = {"parameters": 640_000, "trainable_parameters": 640_000}
+    diagnosis = overfitting(make_history, make_finding, model=large, train_samples=200)
+    assert [c.code for c in diagnosis.causes] == ["too_little_data_for_capacity", "too_little_regularization"]
+    assert "160,000 instead of 640,000" in diagnosis.causes[0].remedy
+
+    small = {"parameters": 500, "trainable_parameters": 500}
+    diagnosis = overfitting(make_history, make_finding, model=small, train_samples=5000)
+    assert diagnosis.likely_cause == "too_little_regularization"
+
+
+@pytest.mark.parametrize(
+    ("dropout", "decay", "remedy"),
+    [
+        (None, 0.0, "Add dropout of 0.3"),
+        (0.1, 0.0, "Add weight decay"),
+        (0.1, 0.01, "Raise dropout from 0.1"),
+    ],
+)
+def test_the_remedy_looks_at_what_is_there(make_history, make_finding, dropout, decay, remedy):
+    diagnosis = overfitting(make_history, make_finding, model={"dropout": dropout}, optimizer={"weight_decay": decay})
+    cause = next(c for c in diagnosis.causes if c.code == "too_little_regularization")
+    assert cause.remedy.startswith(remedy)
+
+
+def test_memorised_noise_is_no_signal(make_history, make_finding):
+    epochs = {"train_loss": [2.3, 2.1, 1.8, 1.4, 1.0], "val_loss": [2.32, 2.4, 2.6, 2.9, 3.4]}
+    large = {"parameters": 640_000, "trainable_parameters": 640_000}
+    diagnosis = overfitting(make_history, make_finding, epochs=epochs, model=large, train_samples=200)
+    assert diagnosis.likely_cause == "no_signal"
+    assert "never better than 2.32" in diagnosis.causes[0].evidence[0]
+
+
+def test_an_exception_names_its_cause(make_history, make_finding):
+    root = make_finding("run.exception", 3, "fatal", "Training raised RuntimeError: shapes.")
+    error = ExceptionFacts(
+        "RuntimeError",
+        "mat1 and mat2 shapes cannot be multiplied (32x64 and 128x10)",
+        frame="train.py:12 in forward: return self.head(x)",
+    )
+    cause = diagnose([root], root, make_history(around(1, 20), optimizer=ADAM), error).causes[0]
+    assert cause.code == "shape_mismatch"
+    assert "expects 128 features and gets 64" in cause.remedy
+    assert "train.py:12" in cause.remedy
+
+
+def test_out_of_memory_suggests_half_the_batch(make_history, make_finding):
+    root = make_finding("run.exception", 3, "fatal")
+    error = ExceptionFacts("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB")
+    cause = diagnose([root], root, make_history(batch_size=64), error).causes[0]
+    assert cause.code == "batch_size_too_large"
+    assert "from 64 to 32 and accumulate 2" in cause.remedy
+
+
+def test_an_interrupt_is_said_plainly(make_history, make_finding):
+    root = make_finding("run.interrupted", 3, "warning", "The run was interrupted at step 3 by KeyboardInterrupt.")
+    diagnosis = diagnose([root], root, make_history(), ExceptionFacts("KeyboardInterrupt", "", interrupt=True))
+    assert diagnosis.likely_cause == "interrupted"
+    assert diagnosis.summary == root.message
+    assert diagnose([root], root, make_history(), None).likely_cause == "interrupted"
+
+
+@pytest.mark.parametrize("code", sorted(FINDINGS))
+def test_any_root_is_survived_with_nothing_known(make_history, make_finding, code):
+    root = make_finding(code, 0)
+    diagnosis = diagnose([root], root, make_history(), None)
+    assert diagnosis.summary
+    assert len(diagnosis.causes) <= 3
+
+
+@pytest.mark.parametrize(
+    "loss", [[], [NAN], [NAN] * 20, [math.inf, 1.0], [0.0] * 30, [-5.0, -4.0, -3.0] * 9, [1e300] * 9]
+)
+def test_odd_curves_are_survived(make_history, make_finding, loss):
+    for code in ("loss.non_finite", "loss.divergence", "loss.no_learning"):
+        root = make_finding(code, len(loss))
+        odd = {"name": "SGD", "learning_rate": NAN, "momentum": 1.0}
+        diagnosis = diagnose([root], root, make_history(loss, loss, optimizer=odd, trivial_loss=0.0), None)
+        assert all(0 <= c.confidence <= 1 for c in diagnosis.causes)
+
+
+def test_causes_are_ordered_and_confidences_add_up_to_less_than_one(make_history, make_finding):
+    large = {"parameters": 640_000, "trainable_parameters": 640_000}
+    causes = overfitting(make_history, make_finding, model=large, train_samples=200).causes
+    confidences = [c.confidence for c in causes]
+    assert confidences == sorted(confidences, reverse=True)
+    assert sum(confidences) < 1
+    assert all(c.evidence and c.remedy for c in causes)

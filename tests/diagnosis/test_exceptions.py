@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+from failguard.core.codes import CAUSES
+from failguard.core.observation import ExceptionFacts
+from failguard.diagnosis.exceptions import _RULES, classify
+
+# Texts as the libraries write them.
+MESSAGES = [
+    ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied (32x64 and 128x10)", "shape_mismatch"),
+    ("RuntimeError", "The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 1", "shape_mismatch"),
+    ("ValueError", "Expected input batch_size (32) to match target batch_size (16).", "shape_mismatch"),
+    ("ValueError", 'Input 0 of layer "dense" is incompatible with the layer: expected axis -1 of input shape to have value 64', "shape_mismatch"),
+    ("InvalidArgumentError", "Incompatible shapes: [32,10] vs. [32]", "shape_mismatch"),
+    ("ValueError", "operands could not be broadcast together with shapes (3,) (4,)", "shape_mismatch"),
+    ("RuntimeError", "stack expects each tensor to be equal size, but got [3] at entry 0 and [4] at entry 1", "shape_mismatch"),
+    ("RuntimeError", "expected scalar type Float but found Double", "dtype_mismatch"),
+    ("RuntimeError", "mat1 and mat2 must have the same dtype, but got Double and Float", "dtype_mismatch"),
+    ("RuntimeError", "\"log_softmax\" not implemented for 'Long'", "dtype_mismatch"),
+    ("RuntimeError", "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!", "device_mismatch"),
+    ("RuntimeError", "Input type (torch.cuda.FloatTensor) and weight type (torch.FloatTensor) should be the same", "device_mismatch"),
+    ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB.", "batch_size_too_large"),
+    ("ResourceExhaustedError", "OOM when allocating tensor with shape[64,3]", "batch_size_too_large"),
+    ("XlaRuntimeError", "RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.", "batch_size_too_large"),
+    ("MemoryError", "Unable to allocate 7.45 GiB for an array with shape (1000000000,)", "host_memory_leak"),
+    ("RuntimeError", "DataLoader worker (pid 12) is killed by signal: Killed.", "host_memory_leak"),
+    ("FileNotFoundError", "[Errno 2] No such file or directory: 'train.csv'", "missing_file_or_column"),
+    ("KeyError", "\"['age'] not in index\"", "missing_file_or_column"),
+    ("KeyError", "'label'", "missing_file_or_column"),
+    ("OSError", "[Errno 28] No space left on device", "disk_full"),
+    ("OperationalError", "(sqlite3.OperationalError) database or disk is full", "disk_full"),
+    ("IndexError", "Target 10 is out of bounds.", "bad_labels"),
+    ("InvalidArgumentError", "Received a label value of 12 which is outside the valid range of [0, 10).", "bad_labels"),
+    ("RuntimeError", "all elements of target should be between 0 and 1", "bad_labels"),
+    ("RuntimeError", "element 0 of tensors does not require grad and does not have a grad_fn", "detached_graph"),
+    ("ValueError", "No gradients provided for any variable.", "detached_graph"),
+    ("RuntimeError", "Trying to backward through the graph a second time", "retained_graph"),
+    ("RuntimeError", "Function 'LogBackward0' returned nan values in its 0th output.", "numerical_instability"),
+    ("ValueError", "Input X contains NaN.", "numerical_instability"),
+    ("DistBackendError", "NCCL error in: ProcessGroupNCCL.cpp:1970, unhandled system error", "network_or_collective_failure"),
+    ("ConnectionResetError", "[Errno 104] Connection reset by peer", "network_or_collective_failure"),
+    ("RuntimeError", "CUDA error: uncorrectable ECC error encountered", "hardware_fault"),
+    ("ValueError", "my own check failed", "user_code_error"),
+    ("AttributeError", "'Net' object has no attribute 'head'", "user_code_error"),
+    ("RuntimeError", "", "user_code_error"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("type_name", "message", "cause"), MESSAGES, ids=[m[1][:40] or "no text" for m in MESSAGES])
+def test_messages_of_the_libraries(type_name, message, cause):
+    assert classify(ExceptionFacts(type_name, message))[0].cause == cause
+
+
+def test_an_interrupt_is_nothing_else():
+    kinds = classify(ExceptionFacts("KeyboardInterrupt", "CUDA out of memory", interrupt=True))
+    assert [k.cause for k in kinds] == ["interrupted"]
+
+
+def test_rules_name_causes_of_the_taxonomy():
+    assert {rule[0] for rule in _RULES} <= set(CAUSES)
+
+
+def test_a_huge_message_is_quick_enough_to_search():
+    kinds = classify(ExceptionFacts("RuntimeError", "expected shape contains nan column label " * 100_000))
+    assert kinds

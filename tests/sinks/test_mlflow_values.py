@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from failguard.core.diagnosis import Cause, Diagnosis
+from failguard.core.finding import Status
+from failguard.core.history import History
+from failguard.sinks.mlflow_values import metric_rows, note, params, resource_rows, run_status, tags, valid_name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("failguard/val_loss", "failguard/val_loss"),
+        ("failguard/loss (a)=b?", "failguard/loss _a__b_"),
+        ("failguard//x", "failguard/x"),
+        ("/a/../b/./c/", "a/b/c"),
+        ("a:b-c.d e", "a:b-c.d e"),
+        ("f1@0.5%", "f1_0.5_"),
+        ("..", "_"),
+        ("", "_"),
+    ],
+)
+def test_names(name: str, expected: str) -> None:
+    assert valid_name(name) == expected
+
+
+def test_names_are_ones_that_mlflow_takes() -> None:
+    validation = pytest.importorskip("mlflow.utils.validation")
+    for name in (
+        "loss (a)=b?",
+        "//",
+        "a//b/",
+        "x" * 300,
+        "x" * 249 + "/y",
+        "é",
+        "日本",
+        "..",
+        "./a",
+        " a ",
+        "a\nb",
+        "a\\b",
+    ):
+        validation._validate_metric_name(valid_name(f"failguard/{name}"))
+        validation._validate_param_name(valid_name(name))
+        assert len(valid_name(f"failguard/{name}")) <= 250
+
+
+def take(history: History, sent: dict[str, int], *, final: bool = False) -> list[tuple[str, float, int]]:
+    """What a session does with the rows."""
+    rows = metric_rows(list(history.rows()), sent, final=final)
+    for (name, _, _), end in rows:
+        sent[name] = max(end, sent.get(name, 0))
+    return [row for row, _ in rows]
+
+
+def test_only_new_completed_blocks() -> None:
+    history, sent = History(), dict[str, int]()
+    loss = history.step_series("loss")
+    loss.append(0, 4.0)
+    loss.append(1, 3.0)
+    assert take(history, sent) == [("failguard/loss", 4.0, 0), ("failguard/loss", 3.0, 1)]
+    assert take(history, sent) == []
+    loss.append(2, 2.0)
+    assert take(history, sent) == [("failguard/loss", 2.0, 2)]
+
+
+def test_each_step_is_sent_once_also_when_blocks_merge() -> None:
+    history, sent = History(), dict[str, int]()
+    loss = history.step_series("loss")
+    rows = []
+    for step in range(5_001):
+        loss.append(step, float(step))
+        if step % 700 == 0:
+            rows += take(history, sent)
+    rows += take(history, sent, final=True)
+    steps = [step for _, _, step in rows]
+    assert steps == sorted(set(steps))
+    assert len(steps) <= 3_000
+    assert steps[-1] >= 4_990  # the last block is sent at the end, complete or not
+    assert take(history, sent, final=True) == []
+
+
+def test_blocks_without_a_finite_value_are_left_out() -> None:
+    history = History()
+    for step, value in enumerate([1.0, math.nan, math.inf, 2.0]):
+        history.step_series("loss").append(step, value)
+    assert take(history, {}) == [("failguard/loss", 1.0, 0), ("failguard/loss", 2.0, 3)]
+
+
+def test_a_name_that_is_both_a_step_and_an_epoch_quantity() -> None:
+    history = History()
+    history.step_series("loss").append(0, 1.0)
+    history.epoch_series("loss").append(0, 2.0)
+    history.epoch_series("val_loss").append(0, 3.0)
+    assert take(history, {}) == [
+        ("failguard/loss", 1.0, 0),
+        ("failguard/loss_epoch", 2.0, 0),
+        ("failguard/val_loss", 3.0, 0),
+    ]
+
+
+def test_resources_are_flat_and_finite(make_report: Any) -> None:
+    report = make_report(steps=5)
+    report.resources = {
+        "rss_bytes": 10,
+        "gpu": {"0": {"utilization_percent": 50.0}},
+        "x": math.nan,
+        "ok": True,
+        "s": "t",
+    }
+    assert resource_rows(report) == [("system/rss_bytes", 10.0, 4), ("system/gpu/0/utilization_percent", 50.0, 4)]
+
+
+def test_params(make_report: Any) -> None:
+    report = make_report()
+    config = {
+        "lr": 0.1,
+        "model": {"width": 3, "acts": ["relu", 1]},
+        "none": None,
+        "a b?": 1,
+        "a b!": 2,
+        "long": "x" * 9000,
+    }
+    report.run = replace(report.run, hypothesis="wider is better", config=config)
+    found = params(report)
+    assert found["hypothesis"] == "wider is better"
+    assert found["lr"] == "0.1"
+    assert found["model.width"] == "3"
+    assert found["model.acts"] == '["relu", 1]'
+    assert found["none"] == "None"
+    assert found["a b_"] == "1"
+    assert found["a b__2"] == "2"
+    assert len(found["long"]) == 6000
+    report.run = replace(report.run, config={f"k{i}": i for i in range(2_000)})
+    assert len(params(report)) == 500
+
+
+def test_tags(make_report: Any) -> None:
+    healthy = tags(make_report(Status.COMPLETED))
+    assert healthy["failguard.status"] == "completed"
+    assert healthy["failguard.framework"] == "torch"
+    assert "failguard.finding" not in healthy
+    report = make_report(Status.STOPPED, failing=True)
+    report.fingerprint = "f" * 9000
+    failing = tags(report)
+    assert failing["failguard.finding"] == "loss.divergence"
+    assert failing["failguard.cause"] == "learning_rate_too_high"
+    assert len(failing["failguard.fingerprint"]) == 8000
+
+
+def test_note(make_report: Any) -> None:
+    text = note(make_report(Status.STOPPED, failing=True))
+    for word in ("stopped", "loss.divergence", "learning_rate_too_high", "Lower it."):
+        assert word in text
+    report = make_report(Status.STOPPED, failing=True)
+    report.diagnosis = Diagnosis("s" * 9000, (Cause("x", 0.5),))
+    assert len(note(report)) == 8000
+    assert "completed" in note(make_report(Status.COMPLETED))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (Status.FAILED, "FAILED"),
+        (Status.INTERRUPTED, "KILLED"),
+        (Status.STOPPED, "FINISHED"),
+        (Status.COMPLETED, "FINISHED"),
+        (Status.RECOVERED, "FINISHED"),
+    ],
+)
+def test_terminal_status(make_report: Any, status: Status, expected: str) -> None:
+    assert run_status(make_report(status)) == expected

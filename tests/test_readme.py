@@ -1,0 +1,151 @@
+"""Every command and snippet of the README runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"(?:<!-- test: (?P<name>\w+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.S)
+BLOCKS = [m.groupdict() for m in BLOCK.finditer(README)]
+
+pytestmark = [pytest.mark.framework, pytest.mark.slow]
+
+
+def snippet(name: str) -> str:
+    (block,) = (b for b in BLOCKS if b["name"] == name)
+    return str(block["text"])
+
+
+def test_every_python_block_and_command_is_covered_here() -> None:
+    names = [b["name"] for b in BLOCKS if b["kind"] == "python"]
+    assert sorted(names) == ["analyze", "keras", "lightning", "report", "torch"]
+    commands = [b for b in BLOCKS if b["kind"] == "sh" and b["name"] is None]
+    assert [b["text"].split()[0] for b in commands] == ["pip", "make"]
+
+
+def test_the_lightning_snippet_and_the_report() -> None:
+    import lightning as L
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Model(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(4, 1)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return torch.nn.functional.mse_loss(self.net(batch[0]), batch[1])
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val_loss", torch.nn.functional.mse_loss(self.net(batch[0]), batch[1]))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    class Data(L.LightningDataModule):
+        def loader(self) -> Any:
+            x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+            return DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=16)
+
+        train_dataloader = val_dataloader = loader
+
+    names: dict[str, Any] = {"model": Model(), "data": Data()}
+    exec(snippet("lightning"), names)
+    names["guard"] = next(c for c in names["trainer"].callbacks if type(c).__name__ == "FailGuard")
+    exec(snippet("report"), names)
+    assert names["report"].status in ("completed", "stopped")
+    assert Path("failguard_runs").is_dir()
+
+
+def test_the_keras_snippet() -> None:
+    import keras
+    import numpy as np
+
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    y = x.sum(1, keepdims=True)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    exec(snippet("keras"), {"model": model, "x": x, "y": y, "xv": x, "yv": y})
+    assert Path("failguard_runs").is_dir()
+
+
+def test_the_loop_snippet() -> None:
+    import torch
+
+    model = torch.nn.Linear(4, 1)
+    x = torch.randn(32, 4)
+    names: dict[str, Any] = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "loader": [(x, x.sum(1, keepdim=True))] * 4,
+        "loss_fn": lambda m, batch: torch.nn.functional.mse_loss(m(batch[0]), batch[1]),
+        "validate": lambda m: float(torch.nn.functional.mse_loss(m(x), x.sum(1, keepdim=True))),
+    }
+    exec(snippet("torch"), names)
+    assert names["guard"].report.progress.steps == 80
+
+
+def write_log() -> None:
+    rows = "".join(f"{e},{2.3 / (e + 1):.3f},{2.2 / (e + 1):.3f}\n" for e in range(10))
+    Path("metrics.csv").write_text("epoch,train_loss,val_loss\n" + rows)
+
+
+def test_the_analyze_snippet() -> None:
+    write_log()
+    exec(snippet("analyze"), {})
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    write_log()
+    lines = [line.split("#")[0].strip() for line in snippet("commands").splitlines()]
+    assert [shlex.split(line)[:2] for line in lines] == [
+        ["failguard", c] for c in ("demo", "doctor", "analyze", "report", "explain", "sync")
+    ]
+    command = str(Path(sys.executable).parent / "failguard")
+    for line in lines:
+        words = shlex.split(line)[1:]
+        if words[0] == "demo":  # run by tests/demo
+            continue
+        if words[0] == "report":
+            record = make_record()
+            words = [words[0], record]
+        done = subprocess.run([command, *words], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, (line, done.stderr)
+        assert done.stdout or words[0] == "sync"
+
+
+def make_record() -> str:
+    """A local record, as a guarded run leaves it."""
+    import torch
+
+    from failguard.sinks.files import LocalRecord
+    from failguard.torch import FailGuard
+
+    model = torch.nn.Linear(2, 1)
+    with FailGuard(model, torch.optim.SGD(model.parameters(), lr=0.1), sinks=[LocalRecord("failguard_runs")]) as guard:
+        loss = model(torch.ones(1, 2)).sum()
+        loss.backward()
+        guard.step(loss=loss)
+    return guard.report.run.record_id
+
+
+@pytest.mark.parametrize("example", sorted(p.name for p in (ROOT / "examples").glob("*.py")))
+def test_the_examples(example: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / example)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = {
+        "lightning_digits.py": "stopped loss.non_finite corrupted_batch",
+        "keras_digits.py": "stopped metric.overfitting",
+        "torch_loop.py": "stopped loss.divergence learning_rate_too_high",
+    }
+    assert expected[example] in done.stdout
