@@ -51,6 +51,7 @@ from failguard.settings import Settings, keyword_names
         ({"sinks": [object()]}, ["sinks", "Sink protocol"]),
         ({"record_dir": ""}, ["record_dir=''"]),
         ({"alerts": [3]}, ["alerts=3"]),
+        ({"alerts": ["nonsense"]}, ["address", "Apprise"]),
         ({"experiment": 3}, ["experiment=3"]),
     ],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from failguard._version import __version__
 
 if TYPE_CHECKING:
-    from failguard.analyze import FailureDetector, analyze
+    from failguard.analysis import FailureDetector, analyze
     from failguard.core.decision import Action
     from failguard.core.diagnosis import Cause, Diagnosis
     from failguard.core.finding import Finding, Severity, Status
@@ -27,7 +27,7 @@ _HOMES = {
     "ConfigurationError": "failguard.errors",
     "Diagnosis": "failguard.core.diagnosis",
     "FailGuardError": "failguard.errors",
-    "FailureDetector": "failguard.analyze",
+    "FailureDetector": "failguard.analysis",
     "Finding": "failguard.core.finding",
     "InputError": "failguard.errors",
     "Policy": "failguard.policy",
@@ -36,7 +36,7 @@ _HOMES = {
     "Severity": "failguard.core.finding",
     "Status": "failguard.core.finding",
     "TrainingFailure": "failguard.errors",
-    "analyze": "failguard.analyze",
+    "analyze": "failguard.analysis",
 }
 
 __all__ = [

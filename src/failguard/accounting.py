@@ -63,6 +63,7 @@ class Accounting:
         budget: The share of step time that watching may take.
         gradients: Cadence of the full gradient pass.
         detectors: Cadence of the per-step detectors.
+        once_s: Part of the time that falls at the start of the run, in seconds.
     """
 
     def __init__(self, budget: float) -> None:
@@ -73,6 +74,7 @@ class Accounting:
         self.gradients = Cadence(least=10, share=budget * 0.4)
         self.detectors = Cadence(least=16, share=budget * 0.3)
         self.parts_s: dict[str, float] = {}
+        self.once_s = 0.0
         self._extra: dict[str, int] = {}
 
     def add(self, part: str, seconds: float) -> None:
@@ -88,7 +90,8 @@ class Accounting:
         total = sum(self.parts_s.values())
         return Overhead(
             total_s=total,
-            share=total / duration_s if duration_s > 0 else 0.0,
+            share=max(total - self.once_s, 0.0) / duration_s if duration_s > 0 else 0.0,
+            once_s=self.once_s,
             parts_s=dict(self.parts_s),
             cadence_steps={
                 "gradients": self.gradients.every_steps,

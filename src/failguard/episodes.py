@@ -102,7 +102,10 @@ def _order(finding: Finding) -> tuple[int, int, int]:
     by_code = _CODE_ORDER.get(finding.code, _LAST)
     tensor = finding.where.tensor
     by_tensor = _TENSOR_ORDER.get(tensor, by_code) if finding.code in NON_FINITE_CODES and tensor else by_code
-    return finding.step, by_tensor, by_code
+    step = finding.step
+    if finding.code not in NON_FINITE_CODES:  # a confirmed finding counts from when it was suspected
+        step = int(min(step, finding.evidence.get("first_seen_step", step)))
+    return step, by_tensor, by_code
 
 
 def _explains(cause: Finding, consequence: Finding) -> bool:

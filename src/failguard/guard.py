@@ -80,15 +80,15 @@ class Guard:
         self._policy = settings.resolved_policy
         self._episodes = Episodes(settings.ignore)
         self._recorder = Recorder(settings, framework, self.history, self.containment, self.accounting)
-        self._detectors = {
-            event: [d for d in detectors_for(settings) if event in getattr(d, "events", Event)] for event in Event
-        }
+        detectors = detectors_for(settings)
+        self._detectors = {event: [d for d in detectors if event in getattr(d, "events", Event)] for event in Event}
         self._losses = self.history.step_series("loss")
         self._norms = self.history.step_series("gradient_norm")
         self._step_s = self.history.step_series("step_s")
         self._bad_value = False  # a value of the batch in progress is not finite
         self._ending = False  # too late to act
         self._drop = False  # the pending update must not be applied
+        self._drops = 0
         self._loss_sum = 0.0
         self._loss_count = 0
         self._epochs_seen = 0
@@ -118,12 +118,14 @@ class Guard:
             mlflow_run_id: Run of the framework's own MLflow logger.
             mlflow_tracking_uri: Its store.
         """
+        started = perf_counter()
         self.history.facts = facts
         self._recorder.start(facts, writes=writes, mlflow_run_id=mlflow_run_id, mlflow_tracking_uri=mlflow_tracking_uri)
         if facts.model.trainable_parameters == 0:
             self.note("The model has no trainable parameters: nothing can be learned. Unfreeze or add parameters.")
         self._look(Event.RUN_START)
         self._batch_ended_at = perf_counter()
+        self.accounting.once_s += self._batch_ended_at - started
 
     def start_epoch(self, epoch: int) -> None:
         """An epoch begins."""
@@ -173,11 +175,14 @@ class Guard:
         if self._bad_value:
             self._bad_value = False
             self._look(Event.STEP)
+            # A framework may take some steps to stop (min_epochs, ranks that agree): bad updates stay out until it does.
+            self._drop = self._drop or (self.should_stop and self._policy.acts)
         if self._drop:
             self._drop = False
-            self._recorder.act(
-                "drop_update", self.step, self.epoch, "The update of this step was kept from the weights."
-            )
+            self._drops += 1
+            if self._drops == 1:
+                reason = "The update of this step was kept from the weights."
+                self._recorder.act("drop_update", self.step, self.epoch, reason)
             return False
         self.optimizer_steps += 1
         return True

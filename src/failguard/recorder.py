@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -23,6 +25,8 @@ from failguard.settings import Settings
 from failguard.sinks.delivery import Delivery, sinks_for
 
 __all__ = ["Recorder"]
+
+logger = logging.getLogger("failguard")
 
 
 class Recorder:
@@ -80,7 +84,7 @@ class Recorder:
             tags={k: str(v) for k, v in redact(dict(settings.tags or {})).items()},
             config=config,
             mlflow_run_id=mlflow_run_id,
-            mlflow_tracking_uri=mlflow_tracking_uri,
+            mlflow_tracking_uri=redact(mlflow_tracking_uri),
             resumed=self.resumed,
         )
         self._environment = self._containment.run("environment", environment) or {}
@@ -90,7 +94,10 @@ class Recorder:
             self._containment.run("resource sampler", self._sampler.start)
         if writes:
             self._delivery = Delivery(sinks_for(settings), self._containment)
-            self._delivery.start(self.report(Status.RUNNING, Progress(planned_steps=facts.planned_steps)))
+            first = self.report(Status.RUNNING, Progress(planned_steps=facts.planned_steps))
+            # Only the sink that connects gets the address with user info, if there is any in it.
+            first.run = replace(self._run, mlflow_tracking_uri=mlflow_tracking_uri)
+            self._delivery.start(first)
 
     @property
     def duration_s(self) -> float:
@@ -98,12 +105,13 @@ class Recorder:
         return (self._ended_at or perf_counter()) - self._started_at
 
     def add(self, finding: Finding) -> None:
-        """Record a finding, in place of an earlier one of the same code in the same episode."""
-        same = [i for i, f in enumerate(self._findings) if f.code == finding.code and f.step == finding.step]
-        if same:
-            self._findings[same[0]] = finding
-        else:
-            self._findings.append(finding)
+        """Record a finding. One that confirms an earlier suspicion takes its place."""
+        for i, earlier in enumerate(self._findings):
+            if earlier.code == finding.code:
+                evidence = {**finding.evidence, "first_seen_step": float(earlier.step)}
+                self._findings[i] = replace(finding, evidence=evidence)
+                return
+        self._findings.append(finding)
 
     def has(self, codes: Collection[str]) -> bool:
         """Whether one of these was found."""
@@ -135,6 +143,10 @@ class Recorder:
         self._ended_at = perf_counter()
         if self._sampler is not None:
             self._containment.run("resource sampler", self._sampler.stop)
+            summary = self._containment.run("resource sampler", self._sampler.summary) or {}
+            for exceeded in summary.get("limits_exceeded", ()):
+                if self.note(exceeded):
+                    logger.warning("failguard: %s", exceeded)
         report = self.report(status, numbers)
         self._final = report
         if self._delivery is not None:
@@ -151,6 +163,8 @@ class Recorder:
         resources = {}
         if self._sampler is not None:
             resources = self._containment.run("resource sampler", self._sampler.summary) or {}
+            if self._sampler.error is not None:  # its thread ended; what was sampled before stays
+                self._containment.record("resource sampling", self._sampler.error)
         report = RunReport(
             run=self._run,
             status=status,

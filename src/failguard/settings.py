@@ -14,6 +14,7 @@ from failguard.detectors.base import Detector
 from failguard.errors import ConfigurationError
 from failguard.policy import Policy
 from failguard.resources import ResourceLimits
+from failguard.sinks.alerts import AlertSink
 from failguard.sinks.base import Sink
 
 __all__ = ["Settings"]
@@ -87,6 +88,8 @@ class Settings:
         for target in self.alerts:
             if not isinstance(target, str) and not callable(target):
                 raise _unusable("alerts", target, "notification addresses or callables that take the report")
+        if self.alerts:
+            AlertSink(self.alerts)  # raises where an address cannot be used or Apprise is missing
         self._check_detectors()
         self._check_sinks()
 

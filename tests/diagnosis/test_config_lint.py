@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
 from failguard.diagnosis.config_lint import check_config
 

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+
 from failguard.core.codes import CAUSES, FINDINGS
 from failguard.core.observation import ExceptionFacts
 from failguard.diagnosis import diagnose
@@ -80,7 +81,7 @@ def test_one_absurd_batch_is_told_from_a_blow_up(make_history, make_finding):
     ("loss", "code", "step"),
     [
         ([2.3, 4, 40, 900, 1e6, 1e15, NAN], "loss.non_finite", 6),
-        ([2.3] + around(60, 100, 10), "loss.divergence", 60),
+        ([2.3, *around(60, 100, 10)], "loss.divergence", 60),
         ([2.3, NAN], "loss.non_finite", 1),
     ],
     ids=["blow-up", "divergence", "at once"],
@@ -98,9 +99,9 @@ def test_a_high_rate_is_named_with_a_lower_one(make_history, make_finding, loss,
 
 def test_half_becomes_five_thousandths_or_less(make_history, make_finding):
     root = make_finding("loss.divergence", 60)
-    history = make_history([2.3] + around(60, 100, 10), optimizer={"name": "Custom", "learning_rate": 0.5})
+    history = make_history([2.3, *around(60, 100, 10)], optimizer={"name": "Custom", "learning_rate": 0.5})
     assert "from 0.5 to 0.05" in diagnose([root], root, history, None).causes[0].remedy
-    history = make_history([2.3] + around(60, 100, 10), optimizer={"name": "Adam", "learning_rate": 0.5})
+    history = make_history([2.3, *around(60, 100, 10)], optimizer={"name": "Adam", "learning_rate": 0.5})
     assert "from 0.5 to 0.001" in diagnose([root], root, history, None).causes[0].remedy
 
 

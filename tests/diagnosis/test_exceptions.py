@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from failguard.core.codes import CAUSES
 from failguard.core.observation import ExceptionFacts
 from failguard.diagnosis.exceptions import _RULES, classify
@@ -8,17 +9,33 @@ from failguard.diagnosis.exceptions import _RULES, classify
 # Texts as the libraries write them.
 MESSAGES = [
     ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied (32x64 and 128x10)", "shape_mismatch"),
-    ("RuntimeError", "The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 1", "shape_mismatch"),
+    ("RuntimeError", "The size of tensor a (3) must match the size of tensor b (4)", "shape_mismatch"),
     ("ValueError", "Expected input batch_size (32) to match target batch_size (16).", "shape_mismatch"),
-    ("ValueError", 'Input 0 of layer "dense" is incompatible with the layer: expected axis -1 of input shape to have value 64', "shape_mismatch"),
+    (
+        "ValueError",
+        'Input 0 of layer "dense" is incompatible with the layer: expected axis -1 of input shape to have value 64',
+        "shape_mismatch",
+    ),
     ("InvalidArgumentError", "Incompatible shapes: [32,10] vs. [32]", "shape_mismatch"),
     ("ValueError", "operands could not be broadcast together with shapes (3,) (4,)", "shape_mismatch"),
-    ("RuntimeError", "stack expects each tensor to be equal size, but got [3] at entry 0 and [4] at entry 1", "shape_mismatch"),
+    (
+        "RuntimeError",
+        "stack expects each tensor to be equal size, but got [3] at entry 0 and [4] at entry 1",
+        "shape_mismatch",
+    ),
     ("RuntimeError", "expected scalar type Float but found Double", "dtype_mismatch"),
     ("RuntimeError", "mat1 and mat2 must have the same dtype, but got Double and Float", "dtype_mismatch"),
     ("RuntimeError", "\"log_softmax\" not implemented for 'Long'", "dtype_mismatch"),
-    ("RuntimeError", "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!", "device_mismatch"),
-    ("RuntimeError", "Input type (torch.cuda.FloatTensor) and weight type (torch.FloatTensor) should be the same", "device_mismatch"),
+    (
+        "RuntimeError",
+        "Expected all tensors to be on the same device, but found at least two devices!",
+        "device_mismatch",
+    ),
+    (
+        "RuntimeError",
+        "Input type (torch.cuda.FloatTensor) and weight type (torch.FloatTensor) should be the same",
+        "device_mismatch",
+    ),
     ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB.", "batch_size_too_large"),
     ("ResourceExhaustedError", "OOM when allocating tensor with shape[64,3]", "batch_size_too_large"),
     ("XlaRuntimeError", "RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.", "batch_size_too_large"),
@@ -37,13 +54,13 @@ MESSAGES = [
     ("RuntimeError", "Trying to backward through the graph a second time", "retained_graph"),
     ("RuntimeError", "Function 'LogBackward0' returned nan values in its 0th output.", "numerical_instability"),
     ("ValueError", "Input X contains NaN.", "numerical_instability"),
-    ("DistBackendError", "NCCL error in: ProcessGroupNCCL.cpp:1970, unhandled system error", "network_or_collective_failure"),
+    ("DistBackendError", "NCCL error in: unhandled system error", "network_or_collective_failure"),
     ("ConnectionResetError", "[Errno 104] Connection reset by peer", "network_or_collective_failure"),
     ("RuntimeError", "CUDA error: uncorrectable ECC error encountered", "hardware_fault"),
     ("ValueError", "my own check failed", "user_code_error"),
     ("AttributeError", "'Net' object has no attribute 'head'", "user_code_error"),
     ("RuntimeError", "", "user_code_error"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("type_name", "message", "cause"), MESSAGES, ids=[m[1][:40] or "no text" for m in MESSAGES])

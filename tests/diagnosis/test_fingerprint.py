@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from failguard.core.diagnosis import Cause, Diagnosis
 from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.observation import ExceptionFacts
@@ -35,13 +36,16 @@ def test_nothing_failed():
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        ("CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0)", "CUDA out of memory. Tried to allocate 20.50 GiB (GPU 3)"),
+        (
+            "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0)",
+            "CUDA out of memory. Tried to allocate 20.50 GiB (GPU 3)",
+        ),
         ("object at 0x7f12ab", "object at 0xdeadbeef"),
         ("No such file: /home/a/b.csv", "No such file: /data/other/b.csv"),
         ("rank 3 timed out after 1800 s", "rank 11 timed out after 600 s"),
         ("worker (pid 123) exited", "worker (pid 4567) exited"),
     ],
-)  # fmt: skip
+)
 def test_what_changes_from_run_to_run_does_not_count(make_finding, a, b):
     root = make_finding("run.exception")
     assert normalise(a) == normalise(b)

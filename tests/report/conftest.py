@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+
 from failguard.core.containment import PartError
 from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
 from failguard.core.finding import Finding, Severity, Status, Where

@@ -4,10 +4,11 @@ import json
 from importlib.resources import files
 
 import pytest
+from jsonschema import Draft202012Validator
+
 from failguard.core.run_info import RunInfo
 from failguard.report.analysis import failure_analysis
 from failguard.report.run_report import RunReport
-from jsonschema import Draft202012Validator
 
 KEYS = {
     "schema_version", "status", "error_type", "likely_cause", "config_issues", "recommendations", "findings", "causes",

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+
 from failguard.core.run_info import RunInfo
 from failguard.report.run_report import RunReport
 

@@ -4,6 +4,7 @@ import math
 import sys
 
 import pytest
+
 from failguard.core.history import History
 from failguard.core.run_info import RunInfo
 from failguard.report.plots import plots

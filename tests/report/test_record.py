@@ -5,14 +5,15 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from failguard.core.containment import PartError
 from failguard.core.finding import Finding, Severity
 from failguard.core.run_info import RunInfo
 from failguard.errors import InputError
 from failguard.report.plain import from_plain, plain
 from failguard.report.run_report import RunReport
-from hypothesis import given
-from hypothesis import strategies as st
 
 REPORTS = ["failing", "healthy", "early_stop", "crashed"]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from failguard.core.finding import Finding, Severity, Status, Where
 from failguard.core.run_info import RunInfo
 from failguard.report.run_report import Progress, RunReport

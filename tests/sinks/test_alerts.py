@@ -30,13 +30,20 @@ def test_one_message_when_it_begins_to_fail_and_one_at_the_end(make_report: Any)
 
 
 @pytest.mark.parametrize(
-    ("status", "messages"), [(Status.COMPLETED, 0), (Status.FAILED, 1), (Status.STOPPED, 1), (Status.INTERRUPTED, 0)]
+    ("status", "failing", "messages"),
+    [
+        (Status.COMPLETED, False, 0),
+        (Status.FAILED, False, 1),
+        (Status.STOPPED, True, 1),
+        (Status.STOPPED, False, 0),  # an ordinary early stop
+        (Status.INTERRUPTED, False, 0),
+    ],
 )
-def test_the_end_is_told_for_stopped_and_failed_runs(make_report: Any, status: Status, messages: int) -> None:
+def test_the_end_of_a_failing_run_is_told(make_report: Any, status: Status, failing: bool, messages: int) -> None:
     got: list[Any] = []
     sink = AlertSink([got.append])
     sink.start(make_report())
-    sink.finish(make_report(status))
+    sink.finish(make_report(status, failing=failing))
     assert len(got) == messages
 
 

@@ -167,6 +167,25 @@ def test_waiting_progress_is_replaced_and_start_and_finish_are_not(make_report: 
     assert stuck.calls[-1][1].progress.steps == 200
 
 
+def test_a_progress_that_waited_does_not_overwrite_the_end(make_report: Any) -> None:
+    stuck = Stuck("other")
+
+    class Record(LocalRecord):
+        def finish(self, report: RunReport) -> None:
+            super().finish(report)
+            stuck.release.set()
+            while delivery._queue:  # the thread has taken the progress, if it still may
+                threading.Event().wait(0.001)
+
+    delivery = Delivery([Record(), stuck], Containment())
+    delivery.start(make_report())
+    assert stuck.entered.wait(30)
+    delivery.progress(make_report(failing=True))
+    report = make_report(Status.COMPLETED)
+    delivery.finish(report, wait_s=30)
+    assert load_record(report.locations["local"]).status is Status.COMPLETED
+
+
 def test_progress_reaches_every_sink_on_the_delivery_thread(make_report: Any) -> None:
     arrived = threading.Event()
 
@@ -239,13 +258,19 @@ def test_a_sink_that_raises_is_retired_and_named(make_report: Any, background: b
 @pytest.mark.usefixtures("contained")
 def test_a_sink_that_leaves_with_system_exit_does_not_leave_the_end_waiting(make_report: Any) -> None:
     class Exits(Collects):
+        def __init__(self) -> None:
+            super().__init__("exits")
+
         def finish(self, report: RunReport) -> None:
             raise SystemExit(3)
 
-    delivery = Delivery([Exits()], Containment())
+    other = Collects()
+    delivery = Delivery([Exits(), other], Containment())
     delivery.start(make_report())
-    with pytest.raises(SystemExit):
-        delivery.finish(make_report(Status.COMPLETED), wait_s=600)
+    report = make_report(Status.COMPLETED)
+    delivery.finish(report, wait_s=600)
+    assert [e.part for e in report.part_errors] == ["sink exits"]
+    assert other.names == ["start", "finish"]
 
 
 def test_in_our_own_tests_a_defect_on_the_thread_surfaces(make_report: Any) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from failguard.errors import FailGuardError
 from failguard.sinks import files
 from failguard.sinks.base import Sink
 from failguard.sinks.files import LocalRecord, load_record
+
+
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where records go that find no other place."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
 
 def names_in(folder: Path) -> set[str]:

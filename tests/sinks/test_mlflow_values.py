@@ -53,9 +53,9 @@ def test_names_are_ones_that_mlflow_takes() -> None:
 def take(history: History, sent: dict[str, int], *, final: bool = False) -> list[tuple[str, float, int]]:
     """What a session does with the rows."""
     rows = metric_rows(list(history.rows()), sent, final=final)
-    for (name, _, _), end in rows:
-        sent[name] = max(end, sent.get(name, 0))
-    return [row for row, _ in rows]
+    for name, _, start in rows:
+        sent[name] = max(start, sent.get(name, -1))
+    return rows
 
 
 def test_only_new_completed_blocks() -> None:

@@ -52,7 +52,7 @@ def analyze(
     html: Annotated[Path | None, typer.Option(help="Write the report as an HTML page.")] = None,
 ) -> None:
     """Diagnose a finished run from its log."""
-    from failguard.analyze import analyze as run_analysis
+    from failguard.analysis import analyze as run_analysis
     from failguard.cli.output import print_json, show, write
 
     report = run_analysis(path, per=per.value if per else None, monitor=monitor, mode=mode.value)

@@ -65,6 +65,8 @@ def show(report: RunReport) -> None:
 
     summary = summarize(report)
     say(summary.headline)
+    if report.root is not None:
+        say_labelled("Finding", f"{report.root.code} ({report.root.severity}; failguard explain {report.root.code})")
     _paragraphs(summary.answers())
     _paragraphs(_other_causes(report))
     _paragraphs((f"{f.severity}", f"{f.code}: {f.message}") for f in report.findings if f != report.root)

@@ -1,23 +1,11 @@
 """Secrets are taken out before anything is written or sent.
 
-A value is secret when its key says so. A key is split into words (``apiKey``, ``API_KEY`` and ``api-key`` are all
-``api key``), then:
-
-1. A word such as *password*, *secret*, *credentials*, *authorization*, *cookie* anywhere in it makes it secret; so does
-   a pair such as *api key* or *access token*.
-2. *key*, *token* and *auth* make it secret only as the last word (``key``, ``openai_key``; not ``key_dim``,
-   ``token_embedding``), and not after a word that names something harmless (``pad_token``, ``label_key``).
-3. A measure at the end (``password_length``) or a count at the start (``max_tokens``) makes it harmless. ``None`` and
-   booleans are shown under any key.
-
-Words are compared whole, so ``monkey``, ``keyboard`` and ``tokenizer`` are harmless. What no rule knows is redacted:
-a harmless value lost costs less than a secret shown. In text, ``key=value``, ``key: value``, ``"key": "value"`` and
+Which keys name secrets is decided in ``secret_keys.py``. In text, ``key=value``, ``key: value``, ``"key": "value"`` and
 ``--key value`` follow the same rules; user info in URLs and well-known shapes of tokens go whatever their key is.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
 import types
@@ -25,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime
 from enum import Enum
-from functools import lru_cache
-from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["REDACTED", "cut", "is_secret_key", "redact", "redact_text"]
+from failguard.core.secret_keys import is_secret_key, words
+
+__all__ = ["REDACTED", "cut", "redact", "redact_text"]
 
 REDACTED = "[redacted]"
 
@@ -38,62 +26,6 @@ MAX_TEXT = 10_000  # characters of one string
 MAX_ITEMS = 1_000  # of one list or mapping
 MAX_NODES = 20_000  # values in all
 MAX_DEPTH = 20
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-SECRET_WORDS = _words(
-    "password passwords passwd pwd passphrase passcode secret secrets credential credentials creds authorization"
-    " cookie cookies bearer webhook apikey apikeys secretkey accesskey privatekey apitoken authtoken accesstoken"
-    " refreshtoken sessiontoken bottoken hftoken ghtoken githubtoken gitlabtoken wandbtoken"
-)
-SECRET_ENDINGS = ("password", "passwd", "passphrase", "secret", "apikey", "secretkey", "accesskey", "privatekey")
-LAST_WORDS = _words("key token auth")
-KEY_KINDS = _words("api access secret private signing encryption ssh gpg rsa auth account storage subscription master")
-TOKEN_KINDS = _words("api access auth refresh bearer session secret bot csrf personal hf github gitlab oauth jwt")
-PASS_KINDS = _words("db database user admin root smtp ftp mail email mysql postgres redis login account")
-MEASURES = _words("length len dim dims size sizes count counts strength embedding embeddings loss accuracy acc rate")
-COUNTS = _words("num n max min total avg mean")
-TAILS = _words("str string prod dev staging")
-HARMLESS_BEFORE = {
-    "token": _words(
-        "pad eos bos unk mask masked cls sep sos eot class special image img audio video text start end stop begin"
-        " next previous prev first last per by prefix suffix register patch query word sub new blank dummy null"
-        " distillation input output target label current unexpected"
-    ),
-    "key": _words(
-        "primary foreign sort cache partition dict dictionary batch label labels target targets image img input inputs"
-        " output outputs data feature features rng prng random group index metric monitor state row column col text"
-        " audio video mask loss logit logits pred prediction x y query value attention attn cross config cfg item map"
-        " registry lookup join shuffle dropout init params sample id time timestamp class weight weights pixel bbox"
-        " caption score composite unique candidate shard routing reference missing unexpected duplicate by per no"
-    ),
-    "auth": frozenset[str](),
-}
-
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-
-
-@lru_cache(maxsize=4096)
-def is_secret_key(key: str) -> bool:
-    """Whether the value under this key is to be hidden. The rules are at the top of this module."""
-    words = [w.lower() for w in _WORD.findall(key[-200:])]
-    while len(words) > 1 and (words[-1].isdigit() or words[-1] in TAILS):
-        words.pop()
-    if not words or words[-1] in MEASURES or words[0] in COUNTS:
-        return False
-    if any(w in SECRET_WORDS or w.endswith(SECRET_ENDINGS) for w in words):
-        return True
-    pairs = list(pairwise(words))
-    for kind, what in pairs:
-        if (what in ("key", "keys") and kind in KEY_KINDS) or (what in ("token", "tokens") and kind in TOKEN_KINDS):
-            return True
-        if (kind, what) == ("amz", "signature") or (what == "pass" and kind in PASS_KINDS):
-            return True
-    last = words[-1]
-    return last in LAST_WORDS and not (pairs and pairs[-1][0] in HARMLESS_BEFORE[last])
 
 
 # Text. Every pattern is linear: repeats are possessive or of a bounded length, and what was read is not read again.
@@ -112,9 +44,10 @@ _QUOTE = re.compile(r"""[rbfuRBFU]{0,2}(?P<q>\\{0,8}(?:\"{3}|'{3}|["']))""")
 _BARE = re.compile(r"""(?:[^\s"'&,;)\]}]|[,;)\]}](?![\s"'&,;)\]}]|\Z|[\w.\-]{1,64}\s?[=:]))++""")
 _HEADER = re.compile(r"""[^\r\n"']*+""")
 _PREVIOUS_WORD = re.compile(r"(\w+)\s\Z")
+_COMPLAINTS = words("missing unexpected duplicate unknown primary foreign")  # "Missing key: 'layer.weight'" names a key
 _HEADER_WORD = re.compile(r"authorization|cookie", re.IGNORECASE)
 # What stands after a key in source code and type hints without being a secret.
-_PLAIN = _words("None True False null true false str int float bytes bool Any object lambda") | {"", REDACTED, "..."}
+_PLAIN = words("None True False null true false str int float bytes bool Any object lambda") | {"", REDACTED, "..."}
 _URL = re.compile(r"""://[^\s"'<>]*+""")
 _PORT = re.compile(r"[^:]*:\d{1,5}\Z")
 _BEARER = re.compile(r"(?i)\b(bearer[^\S\n]{1,4})(?!token\b|auth)[^\s\"',;)]++")
@@ -191,9 +124,9 @@ def _secret_after(text: str, found: re.Match[str]) -> tuple[int, int] | None:
         return None
     if found["separator"] is None and not found["flag"] and not (found["comma"] and _strong(key)):
         return None
-    if key in LAST_WORDS and not found["flag"]:
+    if key == "key" and (found["separator"] or "").startswith(":"):
         before = _PREVIOUS_WORD.search(text[max(found.start() - 24, 0) : found.start()])
-        if before is not None and before[1].lower() in HARMLESS_BEFORE[key]:
+        if before is not None and before[1].lower() in _COMPLAINTS:
             return None
     at = found.end()
     quote = _QUOTE.match(text, at)
@@ -296,7 +229,7 @@ class _Copy:
             return _name(value)
 
     def _container(self, value: Any, depth: int) -> Any:
-        if isinstance(value, (argparse.Namespace, types.SimpleNamespace)):
+        if isinstance(value, types.SimpleNamespace) or type(value).__qualname__ == "Namespace":  # argparse's
             value = vars(value)
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}

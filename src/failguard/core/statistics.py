@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from failguard.core.history import History, Series
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["TRAIN_LOSS_NAMES", "median", "noise", "train_loss_per_epoch"]
+__all__ = ["TRAIN_LOSS_NAMES", "bounded", "median", "median_of_means", "noise", "projected", "train_loss_per_epoch"]
 
 TRAIN_LOSS_NAMES = ("train_loss", "loss")  # in this order; Keras and many logs call it "loss"
 
@@ -27,6 +29,11 @@ def train_loss_per_epoch(history: History) -> Series | None:
     return None
 
 
+def bounded(value: float) -> float:
+    """The value, cut off at 1e300 on either side, so that a ratio of extreme numbers stays a number in JSON."""
+    return min(max(value, -1e300), 1e300)
+
+
 def median(values: Sequence[float]) -> float:
     """The median of a few numbers; ten times as fast as NumPy's on a list of 32.
 
@@ -38,6 +45,44 @@ def median(values: Sequence[float]) -> float:
     if len(ordered) % 2:
         return ordered[half]
     return 0.5 * ordered[half - 1] + 0.5 * ordered[half]
+
+
+def median_of_means(values: Floats, size: int = 8) -> float | None:
+    """Median of the means of ``size`` values each: close to the mean of skewed values, but blind to single outliers.
+
+    Args:
+        values: float64, shape (n,). Values that are not finite are left out.
+        size: Values a mean.
+
+    Returns:
+        The level, ``None`` without a finite value; the plain mean of fewer than ``size`` values.
+    """
+    import numpy as np
+
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return None
+    size = min(size, values.size)
+    whole = values[values.size % size :].reshape(-1, size)
+    # Divided first, so that values near the float limit do not overflow.
+    return median((whole / size).sum(axis=1).tolist())
+
+
+def projected(values: Sequence[float], remaining: int) -> float:
+    """Where a series that falls from epoch to epoch ends if it goes on at the same pace.
+
+    Args:
+        values: One an epoch, finite, oldest first. The newer half, at least three, is looked at.
+        remaining: Epochs to come.
+
+    Returns:
+        The value at the end; infinity for a series that does not fall at every epoch of the newer half.
+    """
+    newest = values[-max(3, len(values) // 2) :]
+    if len(newest) < 3 or any(b >= a for a, b in pairwise(newest)):
+        return math.inf
+    pace = newest[-1] / (len(newest) - 1) - newest[0] / (len(newest) - 1)
+    return newest[-1] + pace * max(remaining, 0)
 
 
 def noise(values: Floats) -> float:
@@ -58,4 +103,5 @@ def noise(values: Floats) -> float:
         return 0.0
     scaled = values * 0.25  # so that values near the float limit do not overflow
     second = scaled[2:] - 2.0 * scaled[1:-1] + scaled[:-2]
-    return float(1.4826 * 4.0 / 6**0.5 * np.median(np.abs(second)))
+    spread = 1.4826 * 4.0 / 6**0.5 * median(np.abs(second).tolist())
+    return bounded(spread)

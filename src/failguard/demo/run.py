@@ -92,7 +92,16 @@ def results_table(results: Sequence[DemoResult], width: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    headings = ("run", "framework", "status", "root finding", "likely cause", "stopped at", "steps saved", "record")
+    headings: tuple[str, ...] = (
+        "run",
+        "framework",
+        "status",
+        "root finding",
+        "likely cause",
+        "stopped at",
+        "steps saved",
+        "record",
+    )
     rows = [_cells(result) for result in results]
     if width < WIDE:
         headings = ("run,\nframework", "status,\nstopped at,\nsteps saved", "root finding,\nlikely cause", "record")

@@ -126,7 +126,7 @@ def replay(detector: Detector, example: Example, *, every_steps: int = 16) -> li
 def _end_epoch(history: History, metrics: dict[str, float], losses: list[float], epoch: int, step: int) -> None:
     """Take the metrics of an epoch into the history as the guard does."""
     if losses:
-        metrics.setdefault("train_loss", math.fsum(losses) / len(losses))
+        metrics.setdefault("train_loss", sum(losses) / len(losses))
     for name, value in metrics.items():
         if name != "non_finite_weights":
             history.epoch_series(name).append(epoch, value)

@@ -1,4 +1,4 @@
-"""``loss.no_learning``: after enough updates the loss is not better than a trivial predictor's, or than its own start."""
+"""``loss.no_learning``: after enough updates the loss is not better than a trivial one, or than its own start."""
 
 from __future__ import annotations
 
@@ -8,50 +8,65 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from failguard.core.event import Event
-from failguard.core.facts import Facts
+from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.finding import Finding, Severity, Where
-from failguard.core.history import History, Series
+from failguard.core.history import History
 from failguard.core.observation import Observation
-from failguard.core.statistics import median, noise, train_loss_per_epoch
+from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
+from failguard.detectors.curves import decay, line, noisy
 
 __all__ = ["LossNoLearning"]
 
-CHUNK = 8
 SLOW_STARTS = ("warm", "onecycle", "lambda", "linear", "sequential")  # schedules that may begin near a rate of zero
+
+
+def _ten_classes(max_epochs: int | None, schedule: str | None = None) -> Facts:
+    return Facts(
+        trivial_loss=2.3026, max_epochs=max_epochs, steps_per_epoch=45, optimizer=OptimizerFacts(schedule=schedule)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LossNoLearning:
     """Nothing has been learned although there were enough updates for it.
 
-    *Compared with the trivial predictor* (``error``), where its loss ``T`` is known, which is the case for cross-entropy (the
-    entropy of the class frequencies, or ln of the number of classes). All of these hold:
+    *Compared with the trivial predictor* (``error``; ``warning`` where the loss came down from above ``1.3 T``, which
+    a penalty in it can do as well), where its loss ``T`` is known, which is the case for cross-entropy (the entropy of
+    the class frequencies, or ln of the number of classes). All of these hold:
 
-    - enough was tried: ``min_updates`` and ``min_epochs``, and ``min_share`` of the plan; without a plan ``open_updates``
-      and ``open_epochs``. Twice as much under a schedule that may begin with a warm-up;
-    - the recent training loss (median of means of 8) is at least ``0.85 T`` while no validation loss was ever below ``0.97 T``;
-      without validation at least ``0.97 T``. It may lie a little below ``T`` because a net starts to memorise noise;
-    - it is not a penalty that keeps a good loss high: it is at most ``1.15 T``, or not below 95 % of its own start, and no
-      validation accuracy is better than the most frequent class's share by a tenth of what is missing to 1;
-    - the validation loss (the training loss without validation) does not fall steadily at a pace that brings it below
-      ``0.9 T`` by the end of the plan (an open-ended run: in as many epochs again).
+    - enough was tried: ``min_updates`` and ``min_epochs``, and ``min_share`` of the plan; without a plan
+      ``open_updates`` and ``open_epochs``. Twice as much under a schedule that may begin with a warm-up;
+    - the recent training loss (median of means of 8) is at least ``0.85 T`` while no validation loss was ever below
+      ``0.97 T``; without validation at least ``0.97 T``. It may lie a little below ``T`` because a net starts to
+      memorise noise;
+    - it is not a penalty that keeps a good loss high: no validation accuracy is better than the most frequent class's
+      share by a fifth of what is missing to 1; and a loss that came down from above ``1.3 T`` lies within 0.97 to
+      ``1.06 T``;
+    - the validation loss (the training loss where there is none, or where it came down) does not fall steadily at a
+      pace that brings it below ``0.9 T`` by the end of the plan (an open-ended run: in as many epochs again).
 
-    *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that starts from
-    good weights looks the same, so this takes much more:
+    A plateau at ``T`` that lasts longer than ``min_share`` of the plan and ends in learning after all is reported too: until
+    it ends nothing tells it apart.
+
+    *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
+    starts from good weights looks the same, so this takes much more:
 
     - *frozen*: the validation loss has been the same to 6 digits for 5 epochs, from the first one on;
-    - *worse*: after 10 epochs and ``own_start_updates``, training is above its start beyond noise, and validation is not below;
+    - *worse*: after 10 epochs and ``own_start_updates``, training is above its start beyond noise, and validation is
+      not below;
     - *flat*: after 20 epochs, neither is below its start beyond noise.
 
-    Evidence: ``recent_loss``, ``start_loss``, ``updates``, ``epochs``, and where known ``trivial_loss``, ``best_val_loss``.
+    Evidence: ``recent_loss``, ``start_loss``, ``updates``, ``epochs``, and where known ``trivial_loss``,
+    ``best_val_loss``.
 
     Attributes:
         min_updates, min_epochs, min_share, open_updates, open_epochs, own_start_updates: See above.
 
-    Source: the comparison with a trivial predictor instead of an absolute target follows Karpathy, "A Recipe for Training
-    Neural Networks" (2019), and the initial-loss check of TheDeepChecker (Ben Braiek and Khomh, 2023). The bands were set on
-    60 trainings on shuffled labels, whose validation loss strays to ``0.98 T`` by chance, and on slow healthy ones.
+    Source: the comparison with a trivial predictor instead of an absolute target follows Karpathy, "A Recipe for
+    Training Neural Networks" (2019), and the initial-loss check of TheDeepChecker (Ben Braiek and Khomh, 2023). The
+    bands were set on 60 trainings on shuffled labels, whose validation loss strays to ``0.98 T`` by chance, and on
+    slow healthy ones.
     """
 
     min_updates: int = 150
@@ -63,8 +78,103 @@ class LossNoLearning:
 
     code: ClassVar[str] = "loss.no_learning"
     events: ClassVar[frozenset[Event]] = frozenset({Event.STEP, Event.EPOCH_END})
-    TRIPS: ClassVar[Sequence[Example]] = ()
-    QUIET: ClassVar[Sequence[Example]] = ()
+    TRIPS: ClassVar[Sequence[Example]] = (
+        Example(
+            "labels shuffled, a net that starts to memorise",
+            steps={"loss": noisy(line(450, 2.33, 2.1), 0.03)},
+            epochs={"val_loss": [2.31, 2.29, 2.29, 2.32, 2.31, 2.35, 2.36, 2.4, 2.45, 2.5]},
+            facts=_ten_classes(10),
+        ),
+        Example(
+            "rate far too low for the plan",
+            steps={"loss": noisy(line(450, 2.32, 2.28), 0.02)},
+            epochs={"val_loss": line(10, 2.31, 2.28)},
+            facts=_ten_classes(10),
+        ),
+        Example(
+            "rate too high: bounces above chance",
+            steps={"loss": noisy([2.3] + [3.0] * 449, 0.2)},
+            epochs={"val_loss": noisy([2.8] * 10, 0.05)},
+            facts=_ten_classes(10),
+        ),
+        Example(
+            "without validation",
+            steps={"loss": noisy([2.303] * 1000, 0.03)},
+            epochs={"epoch_s": [1.0] * 10},
+            facts=_ten_classes(20),
+        ),
+        Example("one long epoch", steps={"loss": noisy([2.303] * 2500, 0.03)}, facts=_ten_classes(None)),
+        Example(
+            "a log with one value an epoch",
+            epochs={"train_loss": [2.31, 2.3, 2.3, 2.31, 2.3, 2.3], "val_loss": [2.31, 2.3, 2.31, 2.3, 2.3, 2.31]},
+            facts=_ten_classes(6),
+        ),
+        Example(
+            "nothing moves, chance not known", epochs={"train_loss": noisy([4.0] * 6, 0.001), "val_loss": [4.1] * 6}
+        ),
+        Example(
+            "worse than its own start",
+            steps={"loss": noisy([1.0] * 16 + [1.3] * 1184, 0.1)},
+            epochs={"val_loss": noisy([1.0] + [1.3] * 11, 0.01)},
+        ),
+        Example(
+            "flat for very long",
+            steps={"loss": noisy([1.0] * 1200, 0.1)},
+            epochs={"val_loss": noisy([1.0] * 24, 0.01)},
+        ),
+    )
+    QUIET: ClassVar[Sequence[Example]] = (
+        Example(
+            "learning slowly but steadily",
+            steps={"loss": noisy(line(450, 2.31, 2.0), 0.03)},
+            epochs={"val_loss": line(10, 2.3, 2.0)},
+            facts=_ten_classes(10),
+        ),
+        Example(
+            "very slow, but the plan is long",
+            steps={"loss": noisy(line(2250, 2.32, 2.1), 0.01)},
+            epochs={"val_loss": line(50, 2.31, 2.1)},
+            facts=_ten_classes(150),
+        ),
+        Example(
+            "a plateau before learning starts",
+            steps={"loss": noisy([2.303] * 200 + decay(700, 2.3, 0.2), 0.03)},
+            epochs={"val_loss": [2.3] * 4 + decay(16, 2.2, 0.2)},
+            facts=_ten_classes(20),
+        ),
+        Example(
+            "a warm-up of ten epochs",
+            steps={"loss": noisy([2.303] * 450 + decay(450, 2.3, 0.2), 0.03)},
+            epochs={"val_loss": [2.3] * 10 + decay(10, 2.1, 0.2)},
+            facts=_ten_classes(20, schedule="LinearWarmup"),
+        ),
+        Example(
+            "memorises shuffled labels: overfitting, not this",
+            steps={"loss": noisy(line(1350, 2.0, 0.1), 0.1)},
+            epochs={"val_loss": line(30, 2.4, 9.0)},
+            facts=_ten_classes(30),
+        ),
+        Example(
+            "fine-tuning from good weights",
+            steps={"loss": noisy([0.05] * 900, 0.3)},
+            epochs={"val_loss": noisy([0.06] * 20, 0.02)},
+            facts=_ten_classes(20),
+        ),
+        Example(
+            "fine-tuning, chance not known",
+            steps={"loss": noisy([0.05] * 900, 0.3)},
+            epochs={"val_loss": noisy([0.06] * 15, 0.02)},
+        ),
+        Example(
+            "a penalty keeps a good loss high",
+            steps={"loss": noisy(decay(900, 7.0, 2.9), 0.02)},
+            epochs={"val_loss": decay(20, 6.0, 2.9), "val_accuracy": line(20, 0.3, 0.95)},
+            facts=_ten_classes(20),
+        ),
+        Example("the first hundred steps", steps={"loss": noisy([2.303] * 100, 0.03)}, facts=_ten_classes(10)),
+        Example("reinforcement learning: flat, no validation", epochs={"loss": noisy([0.5] * 60, 0.3)}),
+        Example("nothing measured", facts=_ten_classes(10)),
+    )
 
     def check(self, observation: Observation, history: History) -> Finding | None:
         """Compare the recent loss with the trivial predictor's, or with the start."""
@@ -85,23 +195,23 @@ class LossNoLearning:
         if val and min(val) < 0.97 * trivial:
             return None
         start = _start_level(history)
-        if (recent > 1.15 * trivial and recent < 0.95 * start) or _accuracy_is_good(history):
+        fell = start > 1.3 * trivial and recent < 0.95 * start  # part of the loss was shed, so it may be all penalty
+        if (fell and not 0.97 * trivial <= recent <= 1.06 * trivial) or _accuracy_is_good(history):
             return None
         updates, epochs = _updates(observation, history), observation.epoch + 1
         if not self._enough(facts, updates, epochs, one_long_epoch=observation.event is Event.STEP):
             return None
-        train = train_loss_per_epoch(history)
-        falling = val or ([] if train is None else [x for x in train.values.tolist() if math.isfinite(x)])
+        series = train_loss_per_epoch(history)
+        train = [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
         remaining = (facts.max_epochs or 2 * epochs) - epochs
-        if _projected(falling, remaining) < 0.9 * trivial:
+        if projected(val or train, remaining) < 0.9 * trivial or (fell and projected(train, remaining) < 0.9 * trivial):
             return None
-        against = f"the {trivial:.4g} of always predicting the class frequencies"
-        if facts.trivial_loss_source == "output_width":
-            against = f"the {trivial:.4g} of guessing"
-        message = f"After {updates} updates the training loss is {recent:.4g}, no better than {against}"
-        message += f"; the best validation loss was {min(val):.4g}." if val else "."
+        guess = "guessing" if facts.trivial_loss_source == "output_width" else "always predicting the class frequencies"
+        message = f"After {updates} updates the training loss is {recent:.4g}"
+        message += f" and the best validation loss was {min(val):.4g}" if val else ""
+        message += f", hardly better than the {trivial:.4g} of {guess}."
         evidence = _evidence(recent, start, updates, epochs, val) | {"trivial_loss": trivial}
-        return _finding(observation, Severity.ERROR, message, evidence)
+        return _finding(observation, Severity.WARNING if fell else Severity.ERROR, message, evidence)
 
     def _enough(self, facts: Facts, updates: int, epochs: int, *, one_long_epoch: bool) -> bool:
         slow = 2 if any(word in (facts.optimizer.schedule or "").lower() for word in SLOW_STARTS) else 1
@@ -132,7 +242,10 @@ class LossNoLearning:
 
             t_noise, v_noise = noise(np.asarray(train)), noise(np.asarray(val))
             v_recent = median(val[-5:])
-            if recent > max(start, train[0]) + 2.0 * t_noise + 0.01 * abs(start) and min(v_recent, min(val[1:])) >= val[0]:
+            if (
+                recent > max(start, train[0]) + 2.0 * t_noise + 0.01 * abs(start)
+                and min(v_recent, min(val[1:])) >= val[0]
+            ):
                 what = "is above its start"
             elif (
                 epochs >= 20
@@ -145,8 +258,8 @@ class LossNoLearning:
             else:
                 return None
         message = (
-            f"After {epochs} epochs the training loss {what} ({start:.4g}, now {recent:.4g}), and the validation loss did not "
-            f"improve either ({val[0]:.4g}, now {val[-1]:.4g})."
+            f"After {epochs} epochs the training loss {what} ({start:.4g}, now {recent:.4g}), and the validation loss "
+            f"did not improve either ({val[0]:.4g}, now {val[-1]:.4g})."
         )
         return _finding(observation, Severity.WARNING, message, _evidence(recent, start, updates, epochs, val))
 
@@ -167,26 +280,19 @@ def _recent_level(history: History) -> float | None:
         series = train_loss_per_epoch(history)
         values = [] if series is None else [x for x in series.recent(2).tolist() if math.isfinite(x)]
         return values[-1] if values else None
-    return _median_of_means(losses, newest=True, n=min(max(2 * (history.facts.steps_per_epoch or 128), 32), 256))
+    return median_of_means(losses.recent(min(max(2 * (history.facts.steps_per_epoch or 128), 32), 256)))
 
 
 def _start_level(history: History) -> float:
     losses = history.steps.get("loss")
     if losses is not None:
-        return _median_of_means(losses, newest=False, n=2 * CHUNK) or 0.0
+        early = losses.first(16)
+        level = median_of_means(early) or 0.0
+        # A blow-up may begin at the second step; the first loss is from before it.
+        return min(level, float(early[0])) if math.isfinite(early[0]) else level
     series = train_loss_per_epoch(history)
-    return float(series.first(1)[0]) if series is not None else 0.0
-
-
-def _median_of_means(losses: Series, *, newest: bool, n: int) -> float | None:
-    import numpy as np
-
-    values = losses.recent(n) if newest else losses.first(n)
-    values = values[np.isfinite(values)]
-    if values.size < CHUNK:
-        return float(values.mean()) if values.size else None
-    whole = values[values.size % CHUNK :].reshape(-1, CHUNK)
-    return median(whole.mean(axis=1).tolist())
+    values = [] if series is None else series.first(16).tolist()
+    return next((x for x in values if math.isfinite(x)), 0.0)
 
 
 def _updates(observation: Observation, history: History) -> int:
@@ -207,18 +313,9 @@ def _accuracy_is_good(history: History) -> bool:
     for name, series in history.epochs.items():
         if name.startswith("val") and "acc" in name.lower():
             best = max((x for x in series.values.tolist() if x <= 1.0), default=0.0)
-            if best > majority + 0.1 * (1.0 - majority):
+            if best > majority + 0.2 * (1.0 - majority):
                 return True
     return False
-
-
-def _projected(values: list[float], remaining: int) -> float:
-    """Where a series that falls from epoch to epoch ends if it goes on like that; infinity if it does not fall."""
-    newest = values[-max(3, len(values) // 2) :]
-    if len(newest) < 3 or any(b >= a for a, b in zip(newest, newest[1:], strict=False)):
-        return math.inf
-    pace = (newest[-1] - newest[0]) / (len(newest) - 1)
-    return newest[-1] + pace * max(remaining, 0)
 
 
 def _evidence(recent: float, start: float, updates: int, epochs: int, val: list[float]) -> dict[str, float]:

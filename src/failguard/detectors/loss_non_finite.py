@@ -11,7 +11,7 @@ from failguard.core.event import Event
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History, Series
 from failguard.core.observation import Observation
-from failguard.core.statistics import train_loss_per_epoch
+from failguard.core.statistics import bounded, median, train_loss_per_epoch
 from failguard.detectors.base import Example
 
 __all__ = ["LossNonFinite"]
@@ -86,11 +86,9 @@ def growth_evidence(losses: Series) -> dict[str, float]:
     if finite.size == 0:
         return {}
     evidence = {"last_finite_loss": float(finite[-1])}
-    level = float(np.median(finite[: max(1, finite.size // 4)]))
+    level = median(finite[: max(1, finite.size // 4)].tolist())
     if level > 0.0:
         above = finite > level
         evidence["steps_of_growth"] = float(finite.size if above.all() else np.argmin(above[::-1]))
-        with np.errstate(over="ignore"):
-            ratio = float(np.float64(finite[-1]) / level)
-        evidence["loss_growth_ratio"] = min(ratio, 1e300)
+        evidence["loss_growth_ratio"] = bounded(float(finite[-1]) / level)
     return evidence

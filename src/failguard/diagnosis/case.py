@@ -47,7 +47,7 @@ class Approach:
         per: ``"step"`` or ``"epoch"``.
         count: Finite values before the failure.
         level: The lowest level before (a running median).
-        peak: The highest of the last values before the failure.
+        peak: The highest of the last values before the failure, or since they rose.
         risen: How many of the last values in a row had risen above the level and its noise.
         onset: The first of those.
     """
@@ -210,7 +210,9 @@ class Case:
             if value <= threshold:
                 break
             risen += 1
-        return Approach(per, len(values), level, max(values[-tail:]), risen, values[-risen] if risen else None)
+        return Approach(
+            per, len(values), level, max(values[-max(tail, risen) :]), risen, values[-risen] if risen else None
+        )
 
 
 def _lowest_level(values: list[float]) -> tuple[float, float]:

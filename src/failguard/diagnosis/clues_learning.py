@@ -45,9 +45,7 @@ def constant_prediction(case: Case) -> Clue | None:
     if level is None or not trivial or trivial <= 0:
         return None
     if abs(level - trivial) <= TRIVIAL_BAND * trivial:
-        return Clue(
-            1.5, f"the loss stays at {number(level)}; always predicting the class frequencies gives {number(trivial)}"
-        )
+        return Clue(1.5, f"the training loss stays at {number(level)} (a constant prediction gives {number(trivial)})")
     if level > trivial:
         return Clue(-1.5, f"the loss is {number(level)}, worse than the {number(trivial)} of a constant prediction")
     return Clue(-1.5, f"the loss of {number(level)} is below the {number(trivial)} of a constant prediction")
@@ -161,8 +159,8 @@ def validation_never_learned(case: Case) -> Clue | None:
     if best.best_value >= (1.0 - TRIVIAL_BAND) * trivial:
         return Clue(
             4.0,
-            f"{case.history.monitor[:80]} was never better than {number(best.best_value)}; always predicting the class "
-            f"frequencies gives {number(trivial)}",
+            f"{case.history.monitor[:80]} was never better than {number(best.best_value)} (a constant prediction gives "
+            f"{number(trivial)})",
         )
     if "metric.overfitting" in case.codes:
         return Clue(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -13,13 +12,12 @@ from failguard.guard import Guard
 from failguard.lightning.again import training_step_again
 from failguard.lightning.facts import logger_run, read_facts
 from failguard.lightning.framework import callback_base
-from failguard.lightning.metrics import EpochMetrics
+from failguard.lightning.metrics import EpochMetrics, logs_at_epoch_end
+from failguard.lightning.rivals import watches
 from failguard.torch.device import DeviceStepWatch
 from failguard.torch.watch import StepWatch, drop_gradients
 
 __all__ = ["FailGuard"]
-
-logger = logging.getLogger("failguard")
 
 AGREE_EVERY = 16  # steps between two agreements of the ranks whether to stop
 
@@ -57,6 +55,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     _batch_idx: int = 0
     _clip: Any = None  # the trainer's clipping, taken off for a step
     _late_epoch: tuple[dict[str, float], bool] | None = None
+    _epoch_began_at: int = -1  # step
     _wants_stop: bool = False
     _has_agreed: bool = False
     _ranks: int = 1
@@ -68,7 +67,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """A guard is made as soon as possible, so that errors of the first hooks are recorded too."""
-        if stage != "fit" or not self._is_the_one(trainer):
+        if stage != "fit" or not watches(self, trainer):
             return
         self._failure = self._state = None
         kind = DeviceStepWatch if trainer.strategy.root_device.type == "cuda" else StepWatch
@@ -94,51 +93,55 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing is measured here, but the last epoch may still be open."""
         self._close_late_epoch(trainer)
-        if self._watch is not None:
+        if self._watch is not None and self._guard is not None and self._is_started:
             self._watch.start_epoch(trainer.current_epoch)
+            self._epoch_began_at = self._guard.step
 
     # One batch
 
-    @hook
+    # The next two are not hooks of failguard's kind: what they do cannot fail or is contained, and takes less than the
+    # wrapper would.
+
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Keep the batch and the random state, to look again if it turns out bad."""
-        self._batch_idx = batch_idx
         watch = self._watch
-        if watch is not None:
+        if watch is not None and self._is_started:
+            self._batch_idx = batch_idx
             watch.remember_random_state()
             watch.begin_batch(batch)
 
-    @hook
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         """The loss, divided for accumulation. A loss scaler scales it too; then the end of the batch has it."""
         watch = self._watch
-        if watch is not None and not self._is_scaled:
-            watch.take_loss(loss, trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1)
+        if watch is not None and self._is_started and not self._is_scaled:
+            watch.see_loss(loss)
 
     @hook
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Gradients are complete, unscaled, reduced over ranks and not clipped yet."""
         watch = self._watch
-        if watch is None:
+        if watch is None or not self._is_started:
             return
-        if not watch.before_update(optimizer, once_per_batch=pl_module.automatic_optimization) and not self._is_scaled:
+        by_lightning = pl_module.automatic_optimization
+        factor = trainer.accumulate_grad_batches if by_lightning else 1
+        if not watch.before_update(optimizer, factor=factor, once_per_batch=by_lightning) and not self._is_scaled:
             drop_gradients(optimizer)
-            if (
-                trainer.gradient_clip_val is not None
-            ):  # None for this step: clipping by value raises where there is no gradient
+            if trainer.gradient_clip_val is not None:  # None for this step: clipping by value raises without gradients
                 self._clip, trainer.gradient_clip_val = trainer.gradient_clip_val, None
 
     @hook
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The batch is done."""
         watch, guard = self._watch, self._guard
-        if watch is None or guard is None:
+        if watch is None or guard is None or not self._is_started:
             return
         if self._clip is not None:
             trainer.gradient_clip_val, self._clip = self._clip, None
+        factor = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
         if not watch.has_loss and isinstance(outputs, Mapping) and outputs.get("loss") is not None:
-            watch.take_loss(outputs["loss"])
-        watch.end_batch()
+            watch.see_loss(outputs["loss"])
+            factor = 1  # this one is not divided
+        watch.end_batch(factor=factor)
         if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
             self._agree(trainer)
 
@@ -160,11 +163,13 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """The epoch is over, its validation included."""
         guard, watch = self._guard, self._watch
-        if guard is None or watch is None:
+        if guard is None or watch is None or not self._is_started:
             return
         watch.settle()
+        if guard.step == self._epoch_began_at:  # a late end of the last epoch has stopped the run before this one
+            return
         metrics, validated = self._metrics.end_epoch(trainer.callback_metrics)
-        if self.settings.monitor not in metrics and _logs_at_epoch_end(pl_module):
+        if self.settings.monitor not in metrics and logs_at_epoch_end(pl_module):
             self._late_epoch = (metrics, validated)
             return
         guard.end_epoch(metrics, validated=validated)
@@ -246,27 +251,10 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
 
     # How it is done
 
-    def _is_the_one(self, trainer: Any) -> bool:
-        """Whether this guard watches: the first of its kind on a trainer does."""
-        guards = [c for c in trainer.callbacks if isinstance(c, GuardCallback)]
-        if guards and guards[0] is not self:
-            logger.warning(
-                "failguard: this trainer has %d guards, and only the first one watches. Keep one FailGuard in "
-                "Trainer(callbacks=[...]); what to do about which finding goes into its policy={code: action}.",
-                len(guards),
-            )
-            return False
-        if len(guards) > 1 and all(g is self for g in guards):
-            logger.warning("failguard: the same FailGuard is in callbacks %d times; it watches once.", len(guards))
-            kept = [c for i, c in enumerate(trainer.callbacks) if c is not self or i == trainer.callbacks.index(self)]
-            trainer.callbacks = kept
-        return True
-
     def _start(self) -> None:
         guard, watch, trainer = self._guard, self._watch, self._trainer
         if guard is None or watch is None:
             return
-        self._is_started = True
         facts = guard.containment.run("reading the facts of the run", read_facts, trainer, self._module)
         facts = Facts(framework=self.framework) if facts is None else facts
         self._ranks = trainer.world_size
@@ -278,6 +266,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         run_id, address = logger_run(trainer) if writes else (None, None)
         guard.start(facts, writes=writes, mlflow_run_id=run_id, mlflow_tracking_uri=address)
         watch.start(guard, facts)
+        self._is_started = True
 
     def _state_now(self, guard: Guard) -> dict[str, Any]:
         return {"guard": guard.state_dict(), "metrics": self._metrics.state_dict()}
@@ -339,12 +328,8 @@ _OF_ONE_FIT = (
     "_batch_idx",
     "_clip",
     "_late_epoch",
+    "_epoch_began_at",
     "_wants_stop",
     "_has_agreed",
     "_ranks",
 )
-
-
-def _logs_at_epoch_end(module: Any) -> bool:
-    """Whether a module has an ``on_train_epoch_end`` of its own."""
-    return not type(module).on_train_epoch_end.__module__.startswith(("lightning.pytorch", "pytorch_lightning"))

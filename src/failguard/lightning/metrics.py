@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["EpochMetrics"]
+__all__ = ["EpochMetrics", "logs_at_epoch_end"]
 
 
 class EpochMetrics:
@@ -53,6 +53,11 @@ class EpochMetrics:
         """Go on from a checkpoint."""
         self._validation = dict(state.get("validation", {}))
         self._validated = bool(state.get("validated", False))
+
+
+def logs_at_epoch_end(module: Any) -> bool:
+    """Whether a module has an ``on_train_epoch_end`` of its own. What it logs comes after callbacks have run."""
+    return not type(module).on_train_epoch_end.__module__.startswith(("lightning.pytorch", "pytorch_lightning"))
 
 
 def _changed(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

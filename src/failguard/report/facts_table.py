@@ -94,7 +94,8 @@ def overhead_rows(report: RunReport) -> Rows:
         return []
     parts = sorted(overhead.parts_s.items(), key=lambda p: -p[1])
     rows: dict[str, Any] = {
-        "In all": f"{duration(overhead.total_s)}, {percent(overhead.share)} of the time",
+        "In all": f"{duration(overhead.total_s)}, of it {duration(overhead.once_s)} at the start",
+        "Share of the run, without its start": percent(overhead.share),
         **{f"In {name}": duration(seconds) for name, seconds in parts[:20]},
         **{f"Steps between checks of {name}": count(every) for name, every in overhead.cadence_steps.items()},
         "Memory held for weights": _bytes(overhead.snapshot_bytes) if overhead.snapshot_bytes else None,

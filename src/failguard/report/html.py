@@ -17,7 +17,7 @@ from failguard.report.facts_table import (
     settings_rows,
 )
 from failguard.report.run_report import RunReport
-from failguard.report.summary import cause_title, one_line, percent, summarize
+from failguard.report.summary import block, cause_title, one_line, percent, summarize
 from failguard.report.timeline import timeline
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def _pictures(report: RunReport) -> tuple[list[Plot], str]:
 
 
 def _trace(report: RunReport) -> str:
-    trace = report.exception.trace if report.exception is not None else ""
-    return trace if len(trace) <= MAX_TRACE else f"... {len(trace) - MAX_TRACE:,} characters more\n{trace[-MAX_TRACE:]}"
+    return "" if report.exception is None else block(report.exception.trace, MAX_TRACE)
 
 
 @cache

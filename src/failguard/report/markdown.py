@@ -15,7 +15,7 @@ from failguard.report.facts_table import (
     settings_rows,
 )
 from failguard.report.run_report import RunReport
-from failguard.report.summary import cause_title, one_line, percent, summarize
+from failguard.report.summary import block, cause_title, one_line, percent, summarize
 from failguard.report.timeline import timeline
 
 __all__ = ["to_markdown"]
@@ -84,7 +84,7 @@ def _exception(report: RunReport) -> Iterator[str]:
     assert exception is not None
     yield from ("", "## Exception", "", f"{_text(one_line(f'{exception.type_name}: {exception.message}'))}")
     if exception.trace:
-        trace = exception.trace[-MAX_TRACE:].replace("\x1b", "")
+        trace = block(exception.trace, MAX_TRACE)
         # A fence longer than any in the trace cannot be closed by it.
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", trace)), default=0))
         yield from ("", f"{fence}text", trace.rstrip(), fence)

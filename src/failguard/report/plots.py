@@ -94,11 +94,14 @@ def plots(report: RunReport) -> list[Plot]:
     shown = [c for c in per_epoch if c is not None and len(c.at) > 1]
     if len(shown) > 1 and shown[0].name == "train_loss" and shown[1].name == "loss":
         del shown[1]  # Keras logs the same under its own name
-    drawn = [
-        _draw(report, "Training loss per step", [curves.get(("step", "loss"))], "step"),
-        _draw(report, "Metrics per epoch", shown[:3], "epoch"),
-        _draw(report, "Gradient norm per step", [curves.get(("step", "gradient_norm"))], "step"),
-    ]
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # axes of values near the float limits overflow without harm
+        drawn = [
+            _draw(report, "Training loss per step", [curves.get(("step", "loss"))], "step"),
+            _draw(report, "Metrics per epoch", shown[:3], "epoch"),
+            _draw(report, "Gradient norm per step", [curves.get(("step", "gradient_norm"))], "step"),
+        ]
     return [plot for plot in drawn if plot is not None]
 
 
@@ -132,6 +135,7 @@ def _draw(report: RunReport, title: str, curves: Sequence[_Curve | None], per: s
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE_INCHES, facecolor="none", edgecolor="none")
+    figure.set_layout_engine("none")
     FigureCanvasSVG(figure)
     axes = figure.add_axes((0.09, 0.11, 0.895, 0.84))
     log = _wants_log(known)

@@ -36,8 +36,7 @@ def from_dict(d: Mapping[str, Any]) -> RunReport:
     """See :meth:`RunReport.from_dict`."""
     if not isinstance(d, Mapping):
         raise InputError(f"A report is a JSON object, not {type(d).__name__}.")
-    run = {"record_id": "", "started_at": "", **_part(d, "run", dict, {})}
-    report = RunReport(run=_part({"run": run}, "run", lambda v: _make(RunInfo, v), None))
+    report = RunReport(run=_part(d, "run", _run_info, RunInfo("", "")))
     for name, read in _READERS.items():
         if d.get(name) is not None:
             setattr(report, name, _part(d, name, read, None))
@@ -93,6 +92,10 @@ def _list_of(read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
 
 def _dataclass(cls: type[T]) -> Callable[[Any], T]:
     return lambda d: _make(cls, d)
+
+
+def _run_info(d: Mapping[str, Any]) -> RunInfo:
+    return _make(RunInfo, {"record_id": "", "started_at": "", **d})
 
 
 def _finding(d: Mapping[str, Any]) -> Finding:

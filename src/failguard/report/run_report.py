@@ -70,7 +70,8 @@ class Overhead:
 
     Attributes:
         total_s: Seconds in failguard's code on the training thread.
-        share: Of the run's duration, 0 to 1.
+        share: Of the run's duration, 0 to 1, without ``once_s``.
+        once_s: The part of ``total_s`` that falls at the start of the run: facts, environment, record, sampler.
         parts_s: The same by hook or part.
         cadence_steps: Every how many steps each sampled check ran at the end of the run.
         snapshot_bytes: Host memory held for weights.
@@ -81,6 +82,7 @@ class Overhead:
     parts_s: Mapping[str, float] = field(default_factory=dict)
     cadence_steps: Mapping[str, int] = field(default_factory=dict)
     snapshot_bytes: int = 0
+    once_s: float = 0.0
 
 
 @dataclass(slots=True)

@@ -10,12 +10,14 @@ from failguard.core.finding import Finding, Severity, Status
 from failguard.diagnosis.wording import count, number
 from failguard.report.run_report import RunReport
 
-__all__ = ["Summary", "cause_title", "duration", "one_line", "percent", "place", "summarize"]
+__all__ = ["Summary", "block", "cause_title", "duration", "one_line", "percent", "place", "summarize"]
 
 EARLY_STOP = "metric.no_improvement"
 
 # Control characters could steer a terminal; marks of writing direction could make text read as something else.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_STEERING = "\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_CONTROL = re.compile(f"[\x00-\x1f{_STEERING}]+")
+_CONTROL_IN_BLOCKS = re.compile(f"[\x00-\x08\x0b-\x1f{_STEERING}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,12 @@ def one_line(text: str, limit: int = 600) -> str:
     """Text from anywhere as one line that is safe to print, at most ``limit`` characters."""
     text = " ".join(_CONTROL.sub(" ", text[: 4 * limit]).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def block(text: str, limit: int) -> str:
+    """Text of many lines, such as a traceback, that is safe to print: its last ``limit`` characters."""
+    text = _CONTROL_IN_BLOCKS.sub(" ", text)
+    return text if len(text) <= limit else f"... {len(text) - limit:,} characters before\n{text[-limit:]}"
 
 
 def duration(seconds: float) -> str:
@@ -176,4 +184,7 @@ def _numbers(report: RunReport) -> Iterator[tuple[str, str]]:
             text += ", weights restored"
         yield "Best", text
     if report.overhead.total_s > 0:
-        yield "Watching", f"{percent(report.overhead.share)} of the time"
+        yield (
+            "Watching",
+            f"{percent(report.overhead.share)} of the time, and {duration(report.overhead.once_s)} at the start",
+        )

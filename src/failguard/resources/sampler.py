@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from failguard.resources.limits import MB, ResourceLimits
@@ -18,6 +18,8 @@ __all__ = ["Sampler"]
 
 logger = logging.getLogger("failguard")
 
+# Running totals and fixed sizes, of which only the last value says something.
+SINGLE_VALUES = frozenset({"process_disk_read_bytes", "process_disk_written_bytes", "memory_total_bytes"})
 STOP_WAIT_S = 2.0  # a driver call can hang; the end of a run does not wait longer for it
 
 
@@ -87,13 +89,13 @@ class Sampler:
         Returns:
             ``interval_s``, ``duration_s``, ``samples``, ``sampler_cpu_s`` and ``sampler_cpu_share`` (of the duration);
             for each quantity that was read (``process_rss_bytes``, ``process_threads``, ``process_cpu_percent``,
-            ``host_cpu_percent``, ``host_memory_available_bytes``, ``disk_free_bytes``, ``process_disk_read_bytes``,
-            ``process_disk_written_bytes``) its ``start``, ``min``, ``mean``, ``peak`` and ``last``; ``gpus``: one dict
-            a card with ``index``, ``name`` and the same statistics of ``utilization_percent``, ``memory_used_bytes``,
-            ``memory_total_bytes``, ``process_memory_bytes``, ``power_w``, ``temperature_c``; ``series``: the course
-            over time as lists of equal length, at most 512 points; ``limits_exceeded``: sentences; ``unreadable``:
-            quantities that could not be read; ``errors``: what went wrong with sampling itself. Empty parts are absent,
-            except ``limits_exceeded``.
+            ``host_cpu_percent``, ``host_memory_available_bytes``, ``disk_free_bytes``) its ``start``, ``min``,
+            ``mean``, ``peak`` and ``last``; ``process_disk_read_bytes`` and ``process_disk_written_bytes`` since the
+            start; ``gpus``: one dict a card with ``index``, ``name``, ``memory_total_bytes`` and the statistics of
+            ``utilization_percent``, ``memory_used_bytes``, ``process_memory_bytes``, ``power_w``, ``temperature_c``;
+            ``series``: the course over time as lists of equal length, at most 512 points (``gpu0_...`` is the first of
+            ``gpus``); ``limits_exceeded``: sentences; ``unreadable``: quantities that could not be read; ``errors``:
+            what went wrong with sampling itself. Empty parts are absent, except ``limits_exceeded``.
         """
         self._note_fork()
         with self._lock:
@@ -105,10 +107,10 @@ class Sampler:
             }
             if self._elapsed_s > 0:
                 summary["sampler_cpu_share"] = self._cpu_s / self._elapsed_s
-            summary.update({name: running.to_dict() for name, running in self._values.items()})
+            summary.update(_numbers(self._values))
             if self._gpu_names:
                 summary["gpus"] = [
-                    {**known, **{name: running.to_dict() for name, running in values.items()}}
+                    {**known, **_numbers(values)}
                     for known, values in zip(self._gpu_names, self._gpu_values, strict=True)
                 ]
             summary["limits_exceeded"] = self._exceeded()
@@ -191,6 +193,13 @@ class Sampler:
                     f"min_disk_free_mb={limits.min_disk_free_mb:g}."
                 )
         return exceeded
+
+
+def _numbers(values: Mapping[str, Running]) -> dict[str, Any]:
+    return {
+        name: running.to_dict()["last"] if name in SINGLE_VALUES else running.to_dict()
+        for name, running in values.items()
+    }
 
 
 def _absolute(directory: str | os.PathLike[str]) -> str:

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from failguard.core.finding import Severity, Status
+from failguard.core.finding import Severity
 from failguard.core.redaction import redact_text
 from failguard.errors import ConfigurationError, FailGuardError
 from failguard.report.run_report import RunReport
@@ -19,7 +19,7 @@ Target = str | Callable[[RunReport], Any]
 class AlertSink:
     """Tells people about a failing run, on the delivery thread.
 
-    Sends one message at the first finding at error or above, and one when the run ended ``stopped`` or ``failed``.
+    Sends one message at the first finding at error or above, and one when a failing run ended.
     A message that cannot be sent is named in the report.
 
     Args:
@@ -63,7 +63,7 @@ class AlertSink:
         Raises:
             FailGuardError: A message of this run could not be sent.
         """
-        if report.status in (Status.STOPPED, Status.FAILED):
+        if report.failing:  # an ordinary early stop is no alarm
             self._send(str(report.status), report)
         if self._failures:
             raise FailGuardError(f"Alerts could not be sent: {'; '.join(self._failures)}. Check the alerts keyword.")

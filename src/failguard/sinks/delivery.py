@@ -86,6 +86,7 @@ class Delivery:
         self._queue: list[tuple[Call, RunReport]] = []
         self._thread: Thread | None = None
         self._background_done = Event()
+        self._finishing = False
         self._escaped: BaseException | None = None
         self._record_id = ""
         self._process: dict[str, Any] = {}
@@ -128,6 +129,7 @@ class Delivery:
         if self._in_child():
             return
         until = monotonic() + wait_s
+        self._finishing = True  # from here on a progress that waits is out of date
         if self._local is not None:
             self._call(self._local, "finish", report)
         if self._background or self._thread is not None:
@@ -142,7 +144,7 @@ class Delivery:
         thread = self._thread
         if thread is not None and self._background_done.is_set():
             thread.join(timeout=1.0)
-        if self._escaped is not None:  # only where containment re-raises, in failguard's own tests
+        if self._escaped is not None:
             raise self._escaped
 
     def locations(self) -> dict[str, str]:
@@ -169,6 +171,8 @@ class Delivery:
         if self._containment.retired(part):
             return False
         with self._locks[id(sink)]:
+            if call == "progress" and self._finishing:
+                return False
             self._containment.run(part, getattr(sink, call), self._copy(report))
         return not self._containment.retired(part)
 
@@ -228,7 +232,7 @@ class Delivery:
 
     def _put(self, call: Call, report: RunReport) -> None:
         with self._wake:
-            if call != "start":  # an older progress is superseded
+            if call != "start":  # an older progress is out of date
                 self._queue = [item for item in self._queue if item[0] != "progress"]
             self._queue.append((call, report))
             if self._thread is None:
@@ -246,7 +250,7 @@ class Delivery:
                 call, report = self._queue.pop(0)
             try:
                 self._handle(call, report)
-            except BaseException as error:  # noqa: BLE001  # a dead thread would leave the finish without an answer
+            except BaseException as error:  # noqa: BLE001  # re-raised at the end, in failguard's own tests
                 self._escaped = error
 
     def _handle(self, call: Call, report: RunReport) -> None:
@@ -254,14 +258,23 @@ class Delivery:
             if call == "progress":
                 for sink in (self._local, *self._others):
                     if sink is not None:
-                        self._call(sink, call, report)
+                        self._call_on_thread(sink, call, report)
             for sink in self._background:
-                done = self._call(sink, call, report)
+                done = self._call_on_thread(sink, call, report)
                 if call == "finish":
                     self._note_delivered(sink, done)
         finally:
             if call == "finish":
                 self._background_done.set()
+
+    def _call_on_thread(self, sink: Sink, call: Call, report: RunReport) -> bool:
+        try:
+            return self._call(sink, call, report)
+        except Exception:  # only where containment re-raises
+            raise
+        except BaseException as error:  # noqa: BLE001  # a SystemExit here would end the thread, not the process
+            self._containment.record(f"sink {sink.name}", error)
+            return False
 
     def _note_delivered(self, sink: Sink, done: bool) -> None:
         with self._state_lock:

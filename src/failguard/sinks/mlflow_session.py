@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from failguard.core.redaction import redact_text
+from failguard.core.redaction import cut, redact_text
 from failguard.errors import FailGuardError
 from failguard.report.run_report import RunReport
 from failguard.sinks import mlflow_values as values
@@ -93,8 +93,9 @@ def _create_database(uri: str) -> None:
 
     url = make_url(uri)
     path = Path(url.database or ":memory:").absolute()
-    if url.database in (None, "", ":memory:") or path.exists() or not path.parent.is_dir():
+    if url.database in (None, "", ":memory:") or path.exists():
         return
+    path.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         at = url.set(database=str(unfinished)).render_as_string(hide_password=False)
@@ -147,9 +148,10 @@ def trouble_named(uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         first_line = (next(iter(str(error).splitlines()), "") or type(error).__name__).rstrip(". ")
+        reason = cut(redact_text(first_line), 200)
         raise FailGuardError(
-            f"The MLflow store {redact_text(uri)} cannot be used: {redact_text(first_line)}. Set MLFLOW_TRACKING_URI "
-            "or MlflowSink(tracking_uri=...) to a store that can be written, such as sqlite:///mlflow.db; then "
+            f"The MLflow store {redact_text(uri)} cannot be used: {reason}. Set MLFLOW_TRACKING_URI or "
+            "MlflowSink(tracking_uri=...) to a store that can be written, such as sqlite:///mlflow.db; then "
             "`failguard sync` sends the record."
         ) from error
 
@@ -164,7 +166,7 @@ class Session:
         target: What was asked for.
         run_id: The run, once :meth:`begin` found or made it.
         owned: failguard made it.
-        sent: Metric name to the first step or epoch that the store has not got.
+        sent: Metric name to the newest step or epoch that the store has.
     """
 
     client: Any
@@ -208,13 +210,14 @@ class Session:
         rows = values.metric_rows(report.history, self.sent, final=final)
         for i in range(0, len(rows), BATCH):
             batch = rows[i : i + BATCH]
-            self._log(metrics=[row for row, _ in batch])
-            for (name, _, _), end in batch:
-                self.sent[name] = max(end, self.sent.get(name, 0))
+            self._log(metrics=batch)
+            for name, _, start in batch:
+                self.sent[name] = max(start, self.sent.get(name, -1))
 
     def end(self, report: RunReport) -> None:
         """Send what is left. What matters most goes first: time may run out."""
-        self._log(tags=values.tags(report), metrics=values.resource_rows(report)[:BATCH])
+        resources = [row for row in values.resource_rows(report) if row[2] > self.sent.get(row[0], -1)]
+        self._log(tags=values.tags(report), metrics=resources[:BATCH])
         if self.owned:
             end_ms = values.start_ms(report) + int(report.progress.duration_s * 1000)
             self.client.set_terminated(self.run_id, values.run_status(report), end_time=end_ms)
@@ -229,9 +232,9 @@ class Session:
             if self.run_id is None:
                 self._find_or_make(report)
             for name in self.client.get_run(self.run_id).data.metrics:
-                if name.startswith("failguard/"):
+                if name.startswith(("failguard/", "system/")):
                     points = self.client.get_metric_history(self.run_id, name)
-                    self.sent[name] = max((p.step for p in points), default=-1) + 1
+                    self.sent[name] = max((p.step for p in points), default=-1)
             self.begin(report)
             self.end(report)
 

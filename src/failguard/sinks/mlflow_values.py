@@ -35,20 +35,17 @@ def valid_name(name: str) -> str:
     return "/".join(parts)[:MAX_NAME].rstrip("/") or "_"
 
 
-def metric_rows(
-    history: Sequence[Mapping[str, Any]], sent: dict[str, int], *, final: bool
-) -> list[tuple[MetricRow, int]]:
+def metric_rows(history: Sequence[Mapping[str, Any]], sent: Mapping[str, int], *, final: bool) -> list[MetricRow]:
     """The blocks of a report's history that MLflow has not got yet.
 
     Args:
         history: Rows of :meth:`History.rows`.
-        sent: Metric name to the first step or epoch that was not sent yet.
+        sent: Metric name to the start of the newest block that was sent.
         final: The run is over, so that the last block of each series is complete.
 
     Returns:
-        ``((name, mean, start), end)`` for each new block with a finite value. Step quantities come as
-        ``failguard/<name>`` over steps, epoch metrics as the same over epochs; where a name is both, the epochs' one
-        ends in ``_epoch``.
+        ``(name, mean, start)`` for each new block with a finite value. Step quantities come as ``failguard/<name>``
+        over steps, epoch metrics as the same over epochs; where a name is both, the epochs' one ends in ``_epoch``.
     """
     series: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in history:
@@ -59,11 +56,9 @@ def metric_rows(
         key = valid_name(f"failguard/{name}{'_epoch' if is_both else ''}")
         size = rows[0]["count"] if len(rows) > 1 else 1  # all blocks but the last are of one size
         for row in rows:
-            start, end = int(row["start"]), int(row["start"]) + int(row["count"])
-            if start < sent.get(key, -1) or not (final or row["count"] >= size):
-                continue
-            if row["mean"] is not None and math.isfinite(row["mean"]):
-                found.append(((key, float(row["mean"]), start), end))
+            is_complete = final or row["count"] >= size
+            if is_complete and row["start"] > sent.get(key, -1) and row["mean"] is not None:
+                found.append((key, float(row["mean"]), int(row["start"])))
     return found
 
 

@@ -18,8 +18,8 @@ __all__ = ["BatchReader", "batch_size", "class_prior_entropy", "non_finite_part"
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the record
 DATA_CHECKS = 3  # batches looked at for values that are not finite
-# Targets are counted in the first 64 batches, then in every 16th (data may be sorted), 256 batches in all.
-COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 64, 16, 256
+# Targets are counted in the first 16 batches, then in every 32nd (data may be sorted), 80 batches in all.
+COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 32, 80
 MAX_DEPTH = 6  # of nested containers; an object counts twice
 
 

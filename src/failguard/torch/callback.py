@@ -8,8 +8,6 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
-
 from failguard.adapter import GuardCallback, disabled
 from failguard.core.decision import Decision
 from failguard.core.facts import Facts
@@ -21,6 +19,7 @@ from failguard.torch.locate import call_model
 from failguard.torch.measure import loss_value
 from failguard.torch.ranks import any_rank, rank, world_size
 from failguard.torch.watch import StepWatch, drop_gradients
+from torch import nn
 
 __all__ = ["FailGuard"]
 
@@ -206,7 +205,10 @@ class FailGuard(GuardCallback):
         if watch is None:
             return True
         watch.begin_batch(batch)
-        watch.take_loss(loss)
+        if loss is None:
+            watch.reject_loss(loss)
+        else:
+            watch.see_loss(loss)
         allowed = watch.before_update(self._update, scale=self._scale(), once_per_batch=True)
         if not allowed:
             drop_gradients(self._update)

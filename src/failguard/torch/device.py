@@ -6,22 +6,25 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from torch import Tensor
-
 from failguard.core.facts import Facts
 from failguard.guard import Guard
 from failguard.torch.measure import gradients, norm_on_device
 from failguard.torch.readback import Readback
-from failguard.torch.watch import IN_STEP_EVERY, BatchInHand, StepWatch, parameters_of
+from failguard.torch.watch import IN_STEP_EVERY, RandomState, StepWatch, parameters_of
+from torch import Tensor
 
 __all__ = ["DeviceStepWatch"]
 
 KEPT_BATCHES = 2  # batches kept for a late look; each holds device memory
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sent:
+    """A batch whose numbers are on their way."""
+
     index: int
+    batch: Any
+    random: RandomState | None
     updates: int
     cost_s: float
 
@@ -37,8 +40,8 @@ class DeviceStepWatch(StepWatch):
         super().__init__(*args, **kwargs)
         self._readback = Readback() if readback is None else readback
         self._sent = 0
-        self._late: list[BatchInHand] = []
-        self._loss: Tensor | None = None
+        self._late: list[_Sent] = []
+        self._loss_row: Tensor | None = None
         self._near_input: Tensor | None = None
         self._norm: Tensor | None = None
         self._cost_s = 0.0
@@ -48,19 +51,12 @@ class DeviceStepWatch(StepWatch):
         super().start(guard, facts)
         self._sent = guard.step
 
-    def take_loss(self, loss: Any, factor: float = 1.0) -> None:
-        """As in :class:`StepWatch`; a loss on the device stays there."""
-        if not (isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex()):
-            self._guard.note("The loss is not a tensor with one real number, so failguard sees none. Reduce it first.")
-            return
-        if not self._graph_is_read:
-            self._read_graph(loss)
-        if self._loss is None:
-            self._loss = loss.detach() if factor == 1.0 else loss.detach() * factor
-            self._has_loss = True
-
-    def before_update(self, optimizer: Any, *, scale: Any = 1.0, once_per_batch: bool = False) -> bool:
+    def before_update(
+        self, optimizer: Any, *, factor: float = 1.0, scale: Any = 1.0, once_per_batch: bool = False
+    ) -> bool:
         """As in :class:`StepWatch`, but nothing is known yet: always ``True``."""
+        if self._loss is not None:
+            self._record_loss(factor)
         self._updates += 1
         if self._updates > 1:
             return True
@@ -73,21 +69,24 @@ class DeviceStepWatch(StepWatch):
             self._cost_s = perf_counter() - started
             cadence.ran(self._sent, self._cost_s, self._guard.typical_step_s)
         else:
-            self._near_input = self._sentinel(optimizer).on_device()
+            sentinel = self._sentinels.get(id(optimizer)) or self._sentinel(optimizer)
+            self._near_input = sentinel.on_device()
         return True
 
-    def end_batch(self) -> None:
+    def end_batch(self, *, factor: float = 1.0) -> None:
         """The batch is over: send its row, take in what has arrived."""
-        if self._step is not None:
-            self._late = [*self._late[-(KEPT_BATCHES - 1) :], self._step]
-        self._readback.push(
-            (self._loss, self._near_input, self._norm), context=_Sent(self._sent, self._updates, self._cost_s)
-        )
+        if self._loss is not None:
+            self._record_loss(factor)
+        sent = _Sent(self._sent, self._batch, self._random, self._updates, self._cost_s)
+        if len(self._late) >= KEPT_BATCHES:
+            self._late.pop(0).batch = None
+        self._late.append(sent)
+        self._readback.push((self._loss_row, self._near_input, self._norm), context=sent)
         self._sent += 1
-        self._loss = self._near_input = self._norm = None
+        self._loss_row = self._near_input = self._norm = None
         self._cost_s = 0.0
+        self._batch = None
         self._take_in()
-        self._step = None
 
     def settle(self) -> None:
         """Take in everything that is still on its way."""
@@ -107,10 +106,19 @@ class DeviceStepWatch(StepWatch):
                 guard.check_gradient(near_input)
             guard.optimizer_steps += min(sent.updates, 1)
             guard.end_batch()
-            self._late = [batch for batch in self._late if batch.index > sent.index]
+            self._late = [later for later in self._late if later.index > sent.index]
 
     def _index(self) -> int:
         return self._sent
 
-    def _kept(self, index: int) -> BatchInHand | None:
-        return next((batch for batch in self._late if batch.index == index), None)
+    def _kept(self, index: int) -> tuple[Any, RandomState | None]:
+        return next(((s.batch, s.random) for s in self._late if s.index == index), (None, None))
+
+    def _record_loss(self, factor: float) -> None:
+        """A loss on the device stays there."""
+        loss, self._loss = self._loss, None
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
+            self.reject_loss(loss)
+        elif not self._has_loss:
+            self._has_loss = True
+            self._loss_row = loss.detach() if factor == 1.0 else loss.detach() * factor

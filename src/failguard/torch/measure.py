@@ -94,7 +94,7 @@ class Sentinel:
 
     A value that is not finite anywhere in the backward pass reaches the gradients of everything before it, so the
     first layer's tells of nearly all. The parameter is the smallest of the first layer with one of at most 16,384
-    elements. It costs about 2 microseconds on a CPU.
+    elements. It costs 2 to 10 microseconds on a CPU.
     """
 
     __slots__ = ("_modules", "parameter")
@@ -117,22 +117,16 @@ class Sentinel:
                 return
 
     def on_device(self) -> Tensor | None:
-        """A number that is finite if the gradient is. 0-d tensor, shape (); ``None`` without a gradient."""
+        """A number that is finite only if the gradient is. Tensor of shape (); ``None`` without a gradient."""
         gradient = None if self.parameter is None else self.parameter.grad
-        if gradient is None:
-            return None
-        if gradient.dim() == 1:
-            return gradient.dot(gradient)
-        return gradient.sum()
+        return None if gradient is None else gradient.sum()
 
     def value(self) -> float:
         """0 where the gradient is finite or absent, else NaN or Inf."""
-        number = self.on_device()
-        if number is None:
-            return 0.0
-        value = number.item()
-        if value - value == 0.0:  # finite
-            return 0.0
+        # On the hot path. A sum is the cheapest reduction when caches are cold, as they are within a step.
         gradient = None if self.parameter is None else self.parameter.grad
-        # The number itself may overflow where the gradient does not.
-        return 0.0 if gradient is None or is_finite(gradient) else value
+        if gradient is None:
+            return 0.0
+        value: float = gradient.sum().item()
+        # The sum may overflow where the gradient does not.
+        return 0.0 if value - value == 0.0 or is_finite(gradient) else value

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
-
-from torch import Tensor, nn
 
 from failguard.core.codes import NON_FINITE_CODES
 from failguard.core.decision import Decision
@@ -22,22 +20,14 @@ from failguard.torch.locate import locate
 from failguard.torch.measure import Sentinel, global_norm, gradients, loss_value
 from failguard.torch.protect import random_state
 from failguard.torch.snapshot import RunningStatistics, Snapshot, non_finite_parameters
+from torch import Tensor, nn
 
-__all__ = ["BatchInHand", "StepWatch", "drop_gradients", "parameters_of"]
+__all__ = ["StepWatch", "drop_gradients", "parameters_of"]
 
 KEEP_STATISTICS_EVERY = 64  # steps between copies of the running statistics
 IN_STEP_EVERY = 32  # steps between full gradient passes where several ranks must make them at the same step
 
 RandomState = tuple[Tensor, Tensor | None]
-
-
-@dataclass(slots=True)
-class BatchInHand:
-    """A batch, kept until its numbers were looked at."""
-
-    index: int
-    batch: Any
-    random: RandomState | None
 
 
 class StepWatch:
@@ -68,12 +58,14 @@ class StepWatch:
         self._snapshot = Snapshot(model)
         self._sentinels: dict[int, Sentinel] = {}
         self._graph_is_read = False
-        self._step: BatchInHand | None = None
+        self._batch: Any = None
         self._random: RandomState | None = None
+        self._loss: Any = None
         self._has_loss = False
         self._has_bad_loss = False
         self._updates = 0
-        self._statistics_due = 0
+        self._keep_statistics_at = math.inf
+        self._chores_at = math.inf
 
     def start(self, guard: Guard, facts: Facts) -> None:
         """The run begins; the model is complete and on its device.
@@ -86,60 +78,51 @@ class StepWatch:
         self._facts = facts
         self._reader = BatchReader(facts, check_data=guard.settings.check_data)
         self._statistics = RunningStatistics(self._model)
+        # Without dropout modules a second forward pass is the same, and the state of a stream costs microseconds.
+        self._keeps_random = facts.model.dropout is not None
+        self._keep_statistics_at = self._index() if len(self._statistics) else math.inf
+        self._chores_at = min(self._keep_statistics_at, self._reader.next_at)
 
     # One batch
 
-    def remember_random_state(self) -> None:
-        """The next forward pass starts here."""
-        self._random = random_state()
-
     def begin_batch(self, batch: Any) -> None:
-        """A batch is about to be trained on, or was just now: it is kept until :meth:`end_batch`.
+        """A batch is about to be trained on, or was just now. It is kept until :meth:`end_batch`.
 
         Args:
             batch: Of any structure; ``None`` where it is not known.
         """
-        index = self._index()
-        self._step = BatchInHand(index, batch, self._random)
+        self._batch = batch
+        self._loss = None
         self._has_loss = self._has_bad_loss = False
         self._updates = 0
-        if index >= self._reader.next_at and batch is not None:
-            self._read(batch, index)
-        if index >= self._statistics_due and len(self._statistics):
-            self._statistics_due = index + KEEP_STATISTICS_EVERY
-            self._statistics.keep()
+        if self._index() >= self._chores_at:
+            self._do_chores(batch)
 
-    def take_loss(self, loss: Any, factor: float = 1.0) -> None:
-        """The loss of the batch. Of several in one batch the first counts, and any that is not finite.
+    def remember_random_state(self) -> None:
+        """The next forward pass starts here."""
+        if self._keeps_random:
+            self._random = random_state()
 
-        Args:
-            loss: A number or a tensor with one element. No graph is kept.
-            factor: Makes it the loss before accumulation divided it.
-        """
+    def see_loss(self, loss: Any) -> None:
+        """The loss of the batch, before backward or after. It is read before the update."""
+        self._loss = loss
         if not self._graph_is_read:
-            self._read_graph(loss)
-        try:
-            value = loss_value(loss) if factor == 1.0 else loss_value(loss) * factor
-        except InputError as error:
-            self._guard.note(f"{error} Until then failguard sees no loss.")
-            return
-        if value - value != 0.0:  # NaN or Inf
-            self._has_bad_loss = True
-        elif self._has_loss:
-            return
-        self._has_loss = True
-        self._guard.record_loss(value)
+            self._graph_is_read = True
+            self._guard.containment.run("reading the loss", self._read_graph, loss)
 
     @property
     def has_loss(self) -> bool:
         """Whether the batch in progress has shown a loss."""
-        return self._has_loss
+        return self._has_loss or self._loss is not None
 
-    def before_update(self, optimizer: Any, *, scale: float = 1.0, once_per_batch: bool = False) -> bool:
+    def before_update(
+        self, optimizer: Any, *, factor: float = 1.0, scale: float = 1.0, once_per_batch: bool = False
+    ) -> bool:
         """Gradients are ready. Looks at one of them, or now and then at all.
 
         Args:
             optimizer: Anything with ``param_groups``.
+            factor: Makes the loss what it was before accumulation divided it.
             scale: What a loss scaler has multiplied the gradients by.
             once_per_batch: Further calls in a batch are evaluations of the same update, as by LBFGS.
 
@@ -147,29 +130,40 @@ class StepWatch:
             ``False``: the update must be dropped.
         """
         guard = self._guard
+        if self._loss is not None:
+            self._record_loss(factor)
         repeated = once_per_batch and self._updates > 0
         self._updates += 1
         bad = self._has_bad_loss
-        due = guard.step % IN_STEP_EVERY == 0 if self._in_step else guard.gradient_due
         norm = None
-        if due and self._updates == 1:
+        if self._updates == 1 and (guard.step % IN_STEP_EVERY == 0 if self._in_step else guard.gradient_due):
             started = perf_counter()
             norm = guard.containment.run("gradient norm", _norm_of_update, optimizer)
             if norm is not None:
                 guard.record_gradient(norm / scale, perf_counter() - started)
         if norm is None:
-            value = self._sentinel(optimizer).value()
+            sentinel = self._sentinels.get(id(optimizer)) or self._sentinel(optimizer)
+            value = sentinel.value()
             if value != 0.0:
                 bad = True
                 guard.check_gradient(value)
         if repeated and not bad:
             return True
-        return guard.allow_update()
+        if guard.allow_update():
+            return True
+        self._mend_statistics()
+        return False
 
-    def end_batch(self) -> None:
-        """The batch is over."""
+    def end_batch(self, *, factor: float = 1.0) -> None:
+        """The batch is over.
+
+        Args:
+            factor: As in :meth:`before_update`, for a batch without an update.
+        """
+        if self._loss is not None:
+            self._record_loss(factor)
         self._guard.end_batch()
-        self._step = None
+        self._batch = None
 
     # Between epochs
 
@@ -187,7 +181,8 @@ class StepWatch:
 
     def apply(self, decision: Decision) -> None:
         """See :meth:`failguard.core.host.Host.apply`. The pending update is dropped by whoever asked for it."""
-        self._mend_statistics(decision)
+        if decision.finding is not None and decision.finding.code in NON_FINITE_CODES:
+            self._mend_statistics()
         self._stop(decision)
 
     def weights_bytes(self) -> int:
@@ -208,23 +203,20 @@ class StepWatch:
 
     def locate(self, finding: Finding) -> Where | None:
         """See :meth:`failguard.core.host.Host.locate`."""
-        step, run_again = self._kept(finding.step), self._run_again
-        if step is None:
-            return locate(finding, self._model)
+        batch, random = self._kept(finding.step)
+        again = self._run_again
         return locate(
             finding,
             self._model,
-            step.batch,
-            run_again=None if run_again is None else lambda: run_again(step.batch),
-            random_state=step.random,
+            batch,
+            run_again=None if again is None else lambda: again(batch),
+            random_state=random,
         )
 
     # How it is done
 
-    def _mend_statistics(self, decision: Decision) -> None:
-        """A bad forward pass has reached the running statistics: put back those of some steps before."""
-        if decision.finding is None or decision.finding.code not in NON_FINITE_CODES:
-            return
+    def _mend_statistics(self) -> None:
+        """A bad forward pass may have reached the running statistics: put back those of some steps before."""
         mended = self._statistics.mend()
         if mended:
             self._guard.note(
@@ -233,16 +225,52 @@ class StepWatch:
                 f"{KEEP_STATISTICS_EVERY} steps before are back."
             )
 
-    def _read(self, batch: Any, index: int) -> None:
-        finding = self._guard.containment.run("reading batches", self._reader.read, batch, index, self._guard.epoch)
-        if finding is not None:
-            self._guard.report_data(finding)
+    def _record_loss(self, factor: float) -> None:
+        """Of several losses in one batch the first counts, and any that is not finite."""
+        loss, self._loss = self._loss, None
+        try:
+            value = loss.item() if isinstance(loss, Tensor) else loss_value(loss)
+            if type(value) is not float:
+                value = loss_value(loss)
+        except (InputError, RuntimeError):
+            self.reject_loss(loss)
+            return
+        if value - value != 0.0:  # NaN or Inf
+            self._has_bad_loss = True
+        elif self._has_loss:
+            return
+        self._has_loss = True
+        self._guard.record_loss(value if factor == 1.0 else value * factor)
+
+    def reject_loss(self, loss: Any) -> None:
+        """Say once that a loss is none, and what to do about it."""
+        try:
+            loss_value(loss)
+        except InputError as error:
+            self._guard.note(f"{error} Until then failguard sees no loss.")
+
+    def _do_chores(self, batch: Any) -> None:
+        """What is done in some batches only. Contained here: Lightning's hook for the start of a batch is bare."""
+        started = perf_counter()
+        containment = self._guard.containment
+        containment.run("looking at batches", self._look_at, batch)
+        if containment.retired("looking at batches"):
+            self._chores_at = math.inf
+        self._guard.accounting.add("looking at batches", perf_counter() - started)
+
+    def _look_at(self, batch: Any) -> None:
+        guard, index = self._guard, self._index()
+        if index >= self._reader.next_at and batch is not None:
+            finding = self._reader.read(batch, index, guard.epoch)
+            if finding is not None:
+                guard.report_data(finding)
+        if index >= self._keep_statistics_at:
+            self._keep_statistics_at = index + KEEP_STATISTICS_EVERY
+            self._statistics.keep()
+        self._chores_at = min(self._keep_statistics_at, self._reader.next_at)
 
     def _read_graph(self, loss: Any) -> None:
-        self._graph_is_read = True
-        graph = self._guard.containment.run("reading the loss", read_graph, loss)
-        if graph is None:
-            return
+        graph = read_graph(loss)
         if graph.loss_name is None:  # compiled, or a loss of the user's own
             self._facts.loss_name = loss_module_name(self._model)
         add_graph_facts(self._facts, graph)
@@ -253,14 +281,15 @@ class StepWatch:
         """Index of the batch in progress over the whole run."""
         return self._guard.step
 
-    def _kept(self, index: int) -> BatchInHand | None:
-        """A batch that is still at hand."""
-        return self._step if self._step is not None and self._step.index == index else None
+    def _kept(self, index: int) -> tuple[Any, RandomState | None]:
+        """A batch that is still at hand, and the random state before it."""
+        return (self._batch, self._random) if index == self._guard.step else (None, None)
 
     def _sentinel(self, optimizer: Any) -> Sentinel:
-        sentinel = self._sentinels.get(id(optimizer))
-        if sentinel is None or sentinel.parameter is None:
-            sentinel = self._sentinels[id(optimizer)] = Sentinel(self._model, parameters_of(optimizer))
+        """Choose a gradient to look at; again at the next update if none has one yet."""
+        sentinel = Sentinel(self._model, parameters_of(optimizer))
+        if sentinel.parameter is not None:
+            self._sentinels[id(optimizer)] = sentinel
         return sentinel
 
 

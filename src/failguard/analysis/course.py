@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
-from failguard.analyze.columns import Roles, normal, roles_of
-from failguard.analyze.log import Column, Log
-from failguard.analyze.rows import put_in_order, spread
+from failguard.analysis.columns import Roles, normal, roles_of
+from failguard.analysis.log import Column, Log
+from failguard.analysis.rows import put_in_order, read_gaps, spread
 from failguard.errors import InputError
 
 __all__ = ["Course", "Epoch", "Per", "arrange"]
@@ -90,6 +90,8 @@ def arrange(log: Log, per: Per | None, monitor: str) -> Course:
             raise InputError(f"With per='epoch' all series need the same length: {lengths}. Fill the gaps with None.")
         spread(log, roles)
         per = per or "step"
+    if log.nan_may_be_a_gap:
+        read_gaps(log, roles)
     put_in_order(log, roles)
     if per is None:
         per, why = _guess(log, roles)
@@ -241,9 +243,9 @@ def _guess(log: Log, roles: Roles) -> tuple[Per, str]:
             return "step", f"column {roles.epoch!r} has {len(rows)} losses in {epochs} epoch(s)"
         return "epoch", f"column {roles.epoch!r} has one loss an epoch"
     validation = columns.get(roles.val_loss or "")
-    validated = validation is not None and 2 * sum(validation[row] is not None for row in rows) >= len(rows)
+    validated = validation is not None and 2 * sum(validation[row] is not None for row in rows) > len(rows)
     if validated:
-        return "epoch", "there is a validation loss for each training loss"
+        return "epoch", "most training losses have a validation loss beside them"
     if roles.step is not None:
         return "step", f"there is a column {roles.step!r} and no column of epochs"
     if len(rows) > MANY_ROWS or validation is not None:

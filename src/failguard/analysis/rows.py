@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from failguard.analyze.columns import Roles
-from failguard.analyze.log import Column, Log
+from failguard.analysis.columns import Roles
+from failguard.analysis.log import Column, Log
 from failguard.errors import InputError
 
-__all__ = ["put_in_order", "spread"]
+__all__ = ["put_in_order", "read_gaps", "spread"]
 
 MAX_RESTARTS = 100  # a log that goes back more often is not in order
 LARGEST = 2.0**53  # whole numbers above this are not exact in a float
@@ -37,6 +37,42 @@ def spread(log: Log, roles: Roles) -> None:
             log.columns[name] = wide
     log.ragged = False
     log.notes.append(f"The series differ in length ({lengths}): the shorter ones were spaced evenly over the steps.")
+
+
+def read_gaps(log: Log, roles: Roles) -> None:
+    """Tell gaps from bad values where a data frame has written both as NaN, in place.
+
+    Such a table has an index, and in most of its rows either the training loss or another metric has a value while the
+    other is NaN. There a NaN beside a value is a gap; in a row of nothing but NaN it is the training loss that is bad.
+    """
+    trained = [log.columns[name] for name in roles.train_losses]
+    others = [log.columns[name] for name in (roles.val_loss, *roles.metrics) if name is not None]
+    if log.ragged or not trained or not others or not (roles.step or roles.epoch):
+        return
+    columns = [*trained, *others]
+    only_trained = only_others = mixed = 0
+    for row in range(log.rows):
+        has_trained = any(_is_finite(column[row]) for column in trained)
+        has_others = any(_is_finite(column[row]) for column in others)
+        only_trained += has_trained and not has_others
+        only_others += has_others and not has_trained
+        mixed += (has_trained or has_others) and any(_is_nan(column[row]) for column in columns)
+    if not (only_trained and only_others and 2 * mixed > log.rows):
+        return
+    for row in range(log.rows):
+        has_value = any(_is_finite(column[row]) for column in columns)
+        for column in columns if has_value else others:
+            if _is_nan(column[row]):
+                column[row] = None
+    log.notes.append("NaN beside other values is read as no value, as data frames write it.")
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _is_nan(value: float | None) -> bool:
+    return value is not None and math.isnan(value)
 
 
 def put_in_order(log: Log, roles: Roles) -> None:
@@ -78,8 +114,9 @@ def put_in_order(log: Log, roles: Roles) -> None:
         raise InputError(f"Column {index!r} goes back {back} times: the rows are in no order. Sort them by {index!r}.")
     kept: list[int] = []
     for row, value in enumerate(values):
-        while kept and values[kept[-1]] > value:
-            kept.pop()
+        if kept and value < values[kept[-1]]:
+            while kept and value <= values[kept[-1]]:
+                kept.pop()
         kept.append(row)
     log.columns = {name: [column[row] for row in kept] for name, column in log.columns.items()}
     log.notes.append(

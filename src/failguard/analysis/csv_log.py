@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from failguard.analyze.log import Column, Log
+from failguard.analysis.log import Column, Log
 from failguard.errors import InputError
 
 __all__ = ["read_csv"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from failguard.analyze.values import as_float, short
+from failguard.analysis.values import as_float, short
 from failguard.errors import ConfigurationError, InputError
 
 __all__ = ["Answer", "FailureDetector"]

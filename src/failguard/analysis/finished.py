@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from failguard.accounting import Accounting
-from failguard.analyze.course import Course, Epoch, Per, arrange
-from failguard.analyze.csv_log import read_csv
-from failguard.analyze.log import Log, read_series
-from failguard.analyze.values import short
+from failguard.analysis.course import Course, Epoch, Per, arrange
+from failguard.analysis.csv_log import read_csv
+from failguard.analysis.log import Log, read_series
+from failguard.analysis.values import short
 from failguard.core.containment import Containment
 from failguard.core.event import Event
 from failguard.core.facts import Facts
@@ -117,8 +117,9 @@ class _Replay:
         self.episodes = Episodes(settings.ignore)
         accounting = Accounting(settings.overhead_budget)
         self.recorder = Recorder(settings, "log", self.history, self.containment, accounting)
+        detectors = detectors_for(settings)
         self.detectors: dict[Event, list[Detector]] = {
-            event: [d for d in detectors_for(settings) if event in getattr(d, "events", Event)] for event in Event
+            event: [d for d in detectors if event in getattr(d, "events", Event)] for event in Event
         }
         self.bad_looks = 0
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from failguard.analyze.values import as_floats, short
+from failguard.analysis.values import as_floats, short
 from failguard.errors import InputError
 
 __all__ = ["Column", "Log", "read_series"]
@@ -21,12 +21,14 @@ class Log:
     Attributes:
         columns: Name to values, oldest first; ``None`` is no value. Of equal length unless ``ragged``.
         ragged: The columns are series of their own, without a common row.
+        nan_may_be_a_gap: ``None`` could have been written as NaN, as data frames do.
         text: Columns that hold text, with an example: ``{"phase": "line 2: 'train'"}``.
         notes: Remarks for the report.
     """
 
     columns: dict[str, Column]
     ragged: bool = False
+    nan_may_be_a_gap: bool = False
     text: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -52,4 +54,4 @@ def read_series(source: Mapping[Any, Any]) -> Log:
             f"There are no values in {short(dict(source))}. Hand in series such as "
             "{'train_loss': [0.9, 0.5], 'val_loss': [1.0, 0.7]}."
         )
-    return Log(columns, ragged=len({len(c) for c in columns.values()}) > 1)
+    return Log(columns, ragged=len({len(c) for c in columns.values()}) > 1, nan_may_be_a_gap=True)

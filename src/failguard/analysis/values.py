@@ -34,6 +34,8 @@ def as_float(value: Any, what: str) -> float | None:
     if isinstance(value, str | bytes):
         raise InputError(f"{what} is text: {short(value)}. Hand in numbers.")
     try:
+        if callable(getattr(value, "detach", None)):  # torch warns about a tensor that carries a graph
+            value = value.detach()
         return float(value)
     except Exception as error:  # whatever the array library raises
         raise InputError(f"{what} is not a single number: {short(value)} ({type(error).__name__}).") from error

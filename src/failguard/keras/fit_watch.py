@@ -1,0 +1,266 @@
+"""One fit under a guard: what the tap sees goes to the guard, and what the guard decides is done to the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import keras
+
+from failguard.core.decision import Decision
+from failguard.core.facts import Facts
+from failguard.core.finding import Finding, Where
+from failguard.guard import Guard
+from failguard.keras.batches import BatchReader
+from failguard.keras.inspect import read_facts, trivial_sources
+from failguard.keras.locate import locate
+from failguard.keras.snapshot import BestWeights, MovingState, non_finite_variables
+from failguard.keras.tap import Gate, Row, Tap, make_tap
+from failguard.settings import Settings
+
+__all__ = ["FitWatch"]
+
+PART = "training step"
+
+
+class FitWatch:
+    """Watches one ``fit`` and is the guard's :class:`~failguard.core.host.Host`.
+
+    Attributes:
+        tap: What sees the values of a step, ``None`` before the start.
+    """
+
+    def __init__(self, model: Any, params: Mapping[str, Any] | None) -> None:
+        """Args:
+        model: The model in ``fit``.
+        params: What Keras tells callbacks.
+        """
+        self.tap: Tap | None = None
+        self._model = model
+        self._params = params or {}
+        self._facts = Facts(framework="keras")
+        self._best = BestWeights(model)
+        self._moving: MovingState | None = None
+        self._reader: BatchReader | None = None
+        self._first_epoch: int | None = None
+        self._in_epoch = False
+        self._epoch_start = 0  # step at which the epoch began
+        self._failing: Any = None
+        self._failing_part: str | None = None
+        self._place: tuple[int, Where | None] | None = None
+        self._may_run_model = False
+        # JAX keeps the weights away from the model while an epoch runs.
+        self._has_weights_in_epoch = keras.backend.backend() != "jax"
+
+    def start(self, guard: Guard, on_error: Callable[[BaseException], None], left_behind: Callable[[], None]) -> None:
+        """The fit begins: read the facts, start the guard, put the tap on.
+
+        Args:
+            guard: The guard.
+            on_error: Called when a step raises, before the error goes on.
+            left_behind: Called when a later fit finds this one still in place.
+        """
+        model = self._model
+        self._guard, self._on_error = guard, on_error
+        self._facts = guard.containment.run("reading the facts of the run", read_facts, model, self._params) or self._facts
+        trivial = guard.containment.run("reading the facts of the run", trivial_sources, model) or ()
+        self._reader = BatchReader(self._facts, check_data=guard.settings.check_data, trivial_from=trivial)
+        self._moving = guard.containment.run("statistics", MovingState, model)
+        guard.start(self._facts)
+        guard.containment.run("tap", self._put_on_tap, left_behind)
+        if self.tap is None:
+            guard.note("Losses and gradients per step are not seen: the tap could not be put on. Epoch logs are watched.")
+
+    def _put_on_tap(self, left_behind: Callable[[], None]) -> None:
+        tap = make_tap(self._model, gate_for(self._guard.settings), self._guard.containment)
+        tap.install(self._run_step, left_behind)
+        self.tap = tap
+        self._facts.drops_bad_updates = tap.drops
+        if tap.blind is not None:
+            self._guard.note(tap.blind)
+
+    def close(self) -> None:
+        """Take the tap off."""
+        if self.tap is not None:
+            self._guard.containment.run("taking the tap off", self.tap.uninstall)
+
+    # One call of the train function: one batch, or steps_per_execution of them
+
+    def _run_step(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        tap, guard = self.tap, self._guard
+        try:
+            if tap is None:  # never, as the tap calls this
+                return function(*args)
+            result = tap.call(function, args)
+            started = perf_counter()
+            guard.containment.run(PART, self._after_step, tap)
+            guard.accounting.add(PART, perf_counter() - started)
+            return result
+        except StopIteration:
+            raise
+        except BaseException as error:
+            if type(error).__name__ != "OutOfRangeError":  # how TensorFlow says that the data ended
+                self._on_error(error)
+            raise
+
+    def _after_step(self, tap: Tap) -> None:
+        guard = self._guard
+        if tap.blind is not None:
+            self._count_unseen_steps(tap.blind)
+            return
+        reader = self._reader
+        if reader is not None and guard.step >= reader.next_at:
+            self._read_batch(reader, tap)
+        rows = tap.take()
+        if rows:
+            self._take_in(rows)
+
+    def _count_unseen_steps(self, why: str) -> None:
+        self._guard.note(why)
+        self._facts.drops_bad_updates = False
+        in_epoch = self._guard.step - self._epoch_start
+        left = (self._facts.steps_per_epoch or math.inf) - in_epoch
+        for _ in range(int(min(self._model.steps_per_execution, left))):
+            self._guard.allow_update()
+            self._guard.end_batch()
+
+    def _read_batch(self, reader: BatchReader, tap: Tap) -> None:
+        batch = tap.batch()
+        if batch is None:
+            reader.next_at = math.inf
+            return
+        finding = reader.read(batch, self._guard.step, self._guard.epoch)
+        if finding is not None:
+            self._guard.report_data(finding)
+
+    def _take_in(self, rows: list[Row]) -> None:
+        guard, tap = self._guard, self.tap
+        bad = next((row for row in rows if row.is_bad), None)
+        if bad is not None and tap is not None:
+            # The tap keeps the newest batch only.
+            self._failing = tap.batch() if bad is rows[-1] else None
+            self._failing_part = bad.part
+            self._may_run_model = self._has_weights_in_epoch
+        norms = [row.norm for row in rows if row.norm is not None]
+        guard.record_rows(
+            [row.loss for row in rows],
+            norms if len(norms) == len(rows) else [],
+            dropped=sum(row.dropped for row in rows),
+        )
+        self._failing = self._failing_part = None
+        self._may_run_model = False
+
+    # Epochs
+
+    def start_epoch(self, epoch: int) -> None:
+        """An epoch begins."""
+        guard = self._guard
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+            if epoch and self._facts.max_epochs is not None:
+                self._facts.max_epochs -= epoch  # the plan of this fit
+        if self._moving is not None and not guard.should_stop:
+            guard.containment.run("statistics", self._moving.keep, epoch)
+        self._epoch_start = guard.step
+        self._in_epoch = True
+        guard.start_epoch(epoch)
+
+    def end_epoch(self, logs: Mapping[str, Any]) -> None:
+        """An epoch is over, its validation included.
+
+        Args:
+            logs: What Keras logged for it.
+        """
+        guard, tap = self._guard, self.tap
+        if not self._in_epoch:  # the same guard is in callbacks twice
+            return
+        self._in_epoch = False
+        rows = tap.take(everything=True) if tap is not None else []
+        if rows:
+            self._take_in(rows)
+        if self._facts.steps_per_epoch is None and guard.step > self._epoch_start:
+            self._facts.steps_per_epoch = guard.step - self._epoch_start
+        metrics = {}
+        for name, value in logs.items():
+            try:
+                metrics[str(name)] = float(value)
+            except (TypeError, ValueError):  # not a number
+                continue
+        if "loss" in metrics:
+            if tap is None or tap.blind is not None:
+                metrics["train_loss"] = metrics["loss"]
+            elif not math.isfinite(metrics["loss"]):
+                del metrics["loss"]  # one bad step spoils this running mean; the steps themselves are known
+        guard.end_epoch(metrics, validated=any(name.startswith("val_") for name in metrics))
+
+    def settle(self) -> None:
+        """The fit ends: take in what is left."""
+        guard, tap = self._guard, self.tap
+        rows = tap.take(everything=True) if tap is not None else []
+        if rows:
+            self._take_in(rows)
+        if guard.should_stop:
+            self._put_back_statistics()
+
+    def say_if_nothing_ran(self) -> None:
+        """An empty dataset ends a fit without a word from Keras but a warning."""
+        if self._guard.step == 0:
+            self._guard.note("No training batch was run: the dataset is empty, or epochs leaves nothing to do.")
+
+    # What the guard may ask, see failguard.core.host.Host
+
+    def apply(self, decision: Decision) -> None:
+        """End training after this batch."""
+        self._model.stop_training = True
+        if self._may_run_model:
+            self._put_back_statistics()
+
+    def _put_back_statistics(self) -> None:
+        if self._moving is None:
+            return
+        names = self._moving.put_back()
+        if names:
+            shown = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+            self._guard.note(
+                f"The bad batch spoiled moving statistics ({shown}). They were put back as they were at the start of "
+                f"epoch {self._moving.epoch}."
+            )
+
+    def weights_bytes(self) -> int:
+        """Size of a copy of the weights."""
+        return self._best.size_bytes
+
+    def save_weights(self) -> None:
+        """Copy the weights to host memory."""
+        self._best.save()
+
+    def restore_weights(self) -> None:
+        """Put the copy back."""
+        self._best.restore()
+
+    def non_finite_weights(self) -> list[str]:
+        """Names of weights that are not finite."""
+        return non_finite_variables(self._model)
+
+    def locate(self, finding: Finding) -> Where | None:
+        """Look again at the failing batch, where it was kept. Two findings of one step have one place."""
+        if self._place is not None and self._place[0] == finding.step and self._place[1] is not None:
+            return self._place[1]
+        place = locate(
+            finding, self._model, self._failing, self._failing_part, runs_again=self._may_run_model
+        )
+        self._place = (finding.step, place)
+        return place
+
+
+def gate_for(settings: Settings) -> Gate:
+    """Which values are kept from the weights: those that the run stops on."""
+    listed = None if isinstance(settings.detectors, str) else {d.code for d in settings.detectors}
+
+    def stops(code: str) -> bool:
+        is_watched = (listed is None or code in listed) and code not in settings.ignore
+        return is_watched and settings.resolved_policy.stops_on(code)
+
+    return Gate(loss=stops("loss.non_finite"), gradient=stops("gradient.non_finite"))

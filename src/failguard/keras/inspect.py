@@ -1,0 +1,191 @@
+"""Model, optimizer, loss and plan as plain facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+import keras
+
+from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
+
+__all__ = ["read_facts", "trivial_sources"]
+
+NORMALIZATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.UnitNormalization,
+)
+ACTIVATION_LAYERS = (
+    keras.layers.ELU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.ReLU,
+    keras.layers.Softmax,
+)
+CLASSES_LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
+BINARY_LOSS = "binary_crossentropy"
+
+
+def read_facts(model: Any, params: Mapping[str, Any]) -> Facts:
+    """What is known of a run at its start.
+
+    Args:
+        model: A compiled model, built or not.
+        params: What Keras tells callbacks: ``"epochs"``, ``"steps"``.
+    """
+    optimizer = _optimizer_facts(model.optimizer)
+    facts = Facts(
+        framework="keras",
+        versions=_versions(),
+        optimizer=optimizer,
+        model=_model_facts(model),
+        loss_name=_loss_name(model.loss),
+        steps_per_epoch=params.get("steps"),
+        max_epochs=params.get("epochs"),
+        accumulate_batches=getattr(_inner(model.optimizer), "gradient_accumulation_steps", None) or 1,
+        loss_scaled=isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer),
+        device=_device(),
+    )
+    named = {
+        "optimizer": optimizer.name,
+        "learning_rate": optimizer.learning_rate,
+        "momentum": optimizer.momentum,
+        "weight_decay": optimizer.weight_decay,
+        "loss": facts.loss_name,
+        "epochs": facts.max_epochs,
+    }
+    facts.config = {name: value for name, value in named.items() if value not in (None, "")}
+    width = facts.model.output_width
+    if "output_width" in trivial_sources(model):
+        if facts.loss_name == BINARY_LOSS:
+            width = 2
+        if width is not None and width > 1:
+            facts.trivial_loss, facts.trivial_loss_source = math.log(width), "output_width"
+    return facts
+
+
+def trivial_sources(model: Any) -> tuple[str, ...]:
+    """What the loss of a constant predictor may be taken from; nothing unless it is one plain cross-entropy."""
+    if _loss_name(model.loss) not in (*CLASSES_LOSSES, BINARY_LOSS):
+        return ()
+    config = getattr(model.loss, "get_config", dict)()
+    if config.get("label_smoothing") or config.get("apply_class_balancing"):
+        return ()
+    return ("class_prior", "output_width")
+
+
+def _model_facts(model: Any) -> ModelFacts:
+    rates: list[float] = []
+    activations: dict[str, None] = {}
+    normalization = False
+    layers = 0
+    width: int | None = None
+    for layer in _layers(model):
+        if layer.weights:
+            layers += 1
+        rate = getattr(layer, "rate", None)
+        if "Dropout" in type(layer).__name__ and isinstance(rate, int | float):
+            rates.append(float(rate))
+        if isinstance(layer, NORMALIZATIONS) or "RMSNorm" in type(layer).__name__:
+            normalization = True
+        activation = getattr(getattr(layer, "activation", None), "__name__", None)
+        if isinstance(layer, ACTIVATION_LAYERS):
+            activation = type(layer).__name__.lower()
+        if activation and activation != "linear":
+            activations[activation] = None
+        units = getattr(layer, "units", None) or getattr(layer, "filters", None)
+        if isinstance(units, int) and layer.weights:
+            width = units
+    built = model.built
+    return ModelFacts(
+        name=type(model).__name__,
+        parameters=_count(model.weights) if built else None,
+        trainable_parameters=_count(model.trainable_weights) if built else None,
+        layers=layers,
+        dropout=max(rates, default=None),
+        normalization=normalization,
+        activations=tuple(activations),
+        output_width=width,
+    )
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """Every layer that holds no other, in order of creation."""
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if not any(True for _ in layer._flatten_layers(include_self=False, recursive=False)):
+            yield layer
+
+
+def _count(variables: Any) -> int:
+    return sum(math.prod(v.shape) for v in variables)
+
+
+def _inner(optimizer: Any) -> Any:
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _optimizer_facts(optimizer: Any) -> OptimizerFacts:
+    optimizer = _inner(optimizer)
+    if optimizer is None:
+        return OptimizerFacts()
+    config = optimizer.get_config()
+    rate = config.get("learning_rate")
+    schedule = rate.get("class_name") if isinstance(rate, Mapping) else None
+    if schedule is not None:
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    clipping = None
+    for name, text in (
+        ("global_clipnorm", "norm {}"),
+        ("clipnorm", "norm {} of each variable"),
+        ("clipvalue", "value {}"),
+    ):
+        if config.get(name) is not None:
+            clipping = text.format(config[name])
+    return OptimizerFacts(
+        # Backends make optimizers of subclasses with the same name.
+        name=type(optimizer).__name__,
+        learning_rate=_number(rate),
+        momentum=_number(config.get("momentum")),
+        weight_decay=_number(config.get("weight_decay")),
+        clipping=clipping,
+        schedule=schedule,
+    )
+
+
+def _loss_name(loss: Any) -> str | None:
+    """``"sparse_categorical_crossentropy"`` for that loss however it was given; names joined for several outputs."""
+    if loss is None or isinstance(loss, str):
+        named = None if loss is None else keras.losses.get(loss)
+        return loss if named is None else str(getattr(named, "name", None) or getattr(named, "__name__", loss))
+    if isinstance(loss, Mapping):
+        loss = list(loss.values())
+    if isinstance(loss, list | tuple):
+        names = [_loss_name(part) for part in loss]
+        return ", ".join(name for name in names if name) or None
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", None)
+    return str(name) if name else type(loss).__name__
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("keras", {"torch": "torch", "jax": "jax"}.get(keras.backend.backend(), "tensorflow")):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # as tensorflow-cpu
+            continue
+    return {**found, "keras": keras.version()}
+
+
+def _device() -> str | None:
+    try:
+        return str(keras.distribution.list_devices()[0]).lower()
+    except Exception:  # noqa: BLE001 - not every backend and version can tell
+        return None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,153 @@
+"""The tap on the JAX backend. A compiled step has no side effects there, so a row is one more entry of its logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from failguard.core.containment import Containment
+from failguard.keras.tap import EVERY_STEPS, Gate, Row, Tap
+
+__all__ = ["JaxTap"]
+
+KEY = "failguard"
+AROUND = (
+    "Losses and gradients per step are not seen: train_step does not go through the loss metric and "
+    "optimizer.stateless_apply. Epoch logs are watched, and bad updates are not kept from the weights."
+)
+
+
+class JaxTap(Tap):
+    """Sees the loss where it enters the loss metric, and the gradients in ``optimizer.stateless_apply``.
+
+    A bad update is dropped by choosing the old values among the results, never among the gradients. The loss is not
+    known at that point: a bad loss is caught through its gradients.
+    """
+
+    def __init__(self, model: Any, gate: Gate, containment: Containment) -> None:
+        super().__init__(model, gate, containment)
+        self._steps_per_call = model.steps_per_execution
+        self._scale = float(getattr(self.optimizer, "loss_scale_factor", None) or 1.0)
+        self.drops = gate.gradient or self.is_scaled
+        self._drops_here = gate.gradient and not self.is_scaled
+        self._waiting: list[Any] = []
+        self._seen: list[Row] = []
+        self._is_due = False
+        self._data: Any = None
+        self._loss: Any = None
+        self._norm: Any = None
+        self._is_inside = False
+
+    def _patch_all(self) -> None:
+        self._patch(self.model, "train_step", self._around_step)
+        self.model.__dict__["train_step"].failguard_tap = self
+        for metric in self.model.metrics:
+            if metric.name == "loss":
+                self._patch(metric, "update_state", self._around_update)
+                break
+        if self.optimizer is not None:
+            self._patch(self.optimizer, "stateless_apply", self._around_apply)
+
+    def _build(self) -> None:
+        """Keras loops over the steps of a call in Python; so does :meth:`_call`, which sees each of them."""
+        steps = self.model.steps_per_execution
+        self.model.steps_per_execution = 1
+        try:
+            self.model.make_train_function()
+        finally:
+            self.model.steps_per_execution = steps
+
+    def _around_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def train_step(state: Any, data: Any) -> Any:
+            if not self._calling or self.blind is not None:
+                return original(state, data)
+            try:
+                self._is_inside = True
+                logs, new_state = original(state, data)
+                if self._loss is None or not isinstance(logs, dict):
+                    self.blind = AROUND
+                    return logs, new_state
+                norm = jnp.float32(-1.0) if self._norm is None else self._norm
+                return {**logs, KEY: jnp.stack([self._loss, norm])}, new_state
+            finally:
+                self._is_inside, self._loss, self._norm = False, None, None
+
+        return train_step
+
+    def _around_update(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def update_state(values: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._is_inside:
+                self._loss = jnp.mean(jnp.asarray(values)).astype(jnp.float32)
+            return original(values, *args, **kwargs)
+
+        return update_state
+
+    def _around_apply(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def stateless_apply(optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
+            if not self._is_inside:
+                return original(optimizer_variables, grads, trainable_variables)
+            squares = [jnp.sum(jnp.square(g.astype(jnp.float32))) for g in grads if g is not None]
+            norm = jnp.sqrt(sum(squares, jnp.float32(0.0)))
+            old = (trainable_variables, optimizer_variables)
+            if self._norm is None:
+                self._norm = norm / self._loss_scale(optimizer_variables)
+            new = original(optimizer_variables, grads, trainable_variables)
+            if not self._drops_here:
+                return new
+            fine = jnp.isfinite(norm)
+            return jax.tree_util.tree_map(lambda n, o: jnp.where(fine, n, o), _lists(new), _lists(old))
+
+        return stateless_apply
+
+    def _loss_scale(self, optimizer_variables: Any) -> Any:
+        if not self.is_scaled:
+            return self._scale
+        for variable, value in zip(self.optimizer.variables, optimizer_variables, strict=True):
+            if variable is self.optimizer.dynamic_scale:
+                return value
+        return 1.0
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        state, iterator = args
+        logs: Any = None
+        for i in range(self._steps_per_call):
+            try:
+                data = next(iterator)
+            except StopIteration:
+                if i == 0:
+                    raise
+                break
+            self._data = data
+            logs, state = function(state, iter((data,)))
+            row = logs.pop(KEY, None) if isinstance(logs, dict) else None
+            if row is not None:
+                self._waiting.append(row)
+        return logs, state
+
+    def take(self, *, everything: bool = False) -> list[Row]:
+        """Rows are read once the device is done with them: no waiting for a step that still runs."""
+        force = everything or len(self._waiting) >= 2 * EVERY_STEPS
+        while self._waiting and (force or self._waiting[0].is_ready()):
+            loss, norm = jax.device_get(self._waiting.pop(0)).tolist()
+            row = Row(loss, None if norm == -1.0 else norm)
+            if row.norm is not None and not math.isfinite(row.norm):
+                row = row._replace(dropped=self._drops_here)
+            self._seen.append(row)
+            self._is_due = self._is_due or row.is_bad
+        if not (everything or self._is_due) and len(self._seen) < EVERY_STEPS:
+            return []
+        rows, self._seen, self._is_due = self._seen, [], False
+        return rows
+
+    def batch(self) -> Any:
+        return self._data
+
+
+def _lists(values: Any) -> tuple[list[Any], list[Any]]:
+    """The pair of sequences that ``stateless_apply`` takes and gives, as lists: the same structure for both."""
+    first, second = values
+    return list(first), list(second)

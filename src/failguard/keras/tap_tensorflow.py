@@ -1,0 +1,302 @@
+"""The tap on the TensorFlow backend: plain graphs, XLA, eager, one or several steps a call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from failguard.core.containment import Containment
+from failguard.keras.rows_tensorflow import OutputRows, QueueRows, Rows, VariableRows
+from failguard.keras.tap import AROUND, EVERY_STEPS, Gate, Row, Tap
+
+__all__ = ["TensorFlowTap", "why_blind"]
+
+MARK = "failguard keeps this update from the weights"
+PARTS = (None, "input", "target", "output")
+NO_NORM = -1.0  # half a sum of squares is never negative
+
+
+def why_blind(model: Any) -> str | None:
+    """Why the tap cannot be put on a model, ``None`` where it can."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync > 1:
+        return (
+            f"Losses and gradients per step are not seen under {type(strategy).__name__} with "
+            f"{strategy.num_replicas_in_sync} replicas. Epoch logs are watched, and bad updates are not kept from the "
+            "weights."
+        )
+    return None
+
+
+class TensorFlowTap(Tap):
+    """Sees the loss in ``compute_loss`` and the gradients where they are applied.
+
+    A bad step without XLA raises an error of its own before any weight changes, which ends the step there and is
+    caught by :meth:`call`: that costs two small operations, while a condition around the update costs a tenth to a
+    third of a small model's step. Decoupled weight decay and the optimizer's count do not wait for gradients, so they
+    may have run; the count is put back. XLA knows no errors: there the update is in one branch of a condition.
+
+    A sum of squares beyond the range of float32 (a norm above 2.6e19) counts as not finite.
+    """
+
+    def __init__(self, model: Any, gate: Gate, containment: Containment) -> None:
+        super().__init__(model, gate, containment)
+        steps = model.steps_per_execution
+        self._eager = bool(model.run_eagerly)
+        self._xla = bool(model.jit_compile) and not self._eager
+        self._rows: Rows
+        if not self._xla:
+            self._rows = QueueRows(2, steps)
+        elif steps == 1:
+            self._rows = OutputRows()
+        else:
+            self._rows = VariableRows(3, steps)
+        self._steps_per_call = steps
+        self._scale = float(getattr(self.optimizer, "loss_scale_factor", None) or 1.0)
+        self.drops = bool(gate) or self.is_scaled
+        if self.is_scaled:
+            self._gate = Gate()
+        self._count_start = 0
+        self._applied = 0
+        self._calls = 0
+        self._cut_short = False
+        self._seen: list[Row] = []
+        self._is_due = False  # a bad value is among them
+        self._batch_variables: list[Any] = []
+        self._batch_layout: Any = None
+        self._forget_step()
+
+    def _forget_step(self) -> None:
+        self._graph: Any = None
+        self._data: Any = None
+        self._loss: Any = None
+        self._prediction: Any = None
+        self._half_square: Any = None
+        self._part: Any = None
+        self._is_written = False
+
+    def _patch_all(self) -> None:
+        self._patch(self.model, "compute_loss", self._around_loss)
+        self._patch(self.model, "train_step", self._around_step)
+        self.model.__dict__["train_step"].failguard_tap = self
+        if self.optimizer is not None:
+            self._patch(self.optimizer, "apply", self._around_apply)
+            self._count_start = int(self.optimizer.iterations)
+
+    # Wrappers. They run while a graph is traced, or at each step when eager.
+
+    def _around_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def train_step(data: Any) -> Any:
+            # Traced from elsewhere (somebody rebuilt the train function), nobody would read the rows.
+            if not self._calling or self.blind is not None:
+                return original(data)
+            try:
+                self._graph = tf.compat.v1.get_default_graph()
+                self._data = data
+                logs = original(data)
+                written = self._contained(self._finish_step, logs)
+                return logs if written is None else written
+            finally:
+                self._forget_step()
+
+        return train_step
+
+    def _around_loss(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def compute_loss(*args: Any, **kwargs: Any) -> Any:
+            loss = original(*args, **kwargs)
+            if self._is_inside():
+                prediction = kwargs.get("y_pred", args[2] if len(args) > 2 else None)
+                self._contained(self._see_loss, loss, prediction)
+            return loss
+
+        return compute_loss
+
+    def _around_apply(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def apply(grads: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._is_inside() or self._loss is None:
+                return original(grads, *args, **kwargs)
+            grads = list(grads)
+            fine = self._contained(self._see_gradients, grads)
+            if fine is None or not self._gate:
+                return original(grads, *args, **kwargs)
+            if self._xla:
+
+                def update() -> Any:
+                    original(grads, *args, **kwargs)
+                    return tf.constant(0.0)
+
+                self._part = tf.cond(fine, update, self._first_bad_part)
+                return None
+            with tf.control_dependencies(fine):
+                passed_on = _passed_on(grads)
+            return original(passed_on, *args, **kwargs)
+
+        return apply
+
+    def _is_inside(self) -> bool:
+        """Whether this is the graph of the step. Tensors of a function compiled inside it are out of reach."""
+        return self._graph is not None and tf.compat.v1.get_default_graph() is self._graph
+
+    def _see_loss(self, loss: Any, prediction: Any) -> None:
+        loss = tf.stop_gradient(tf.convert_to_tensor(loss))
+        if loss.shape.rank != 0:
+            loss = tf.reduce_mean(loss)
+        self._loss = tf.cast(loss, tf.float32)
+        self._prediction = prediction
+
+    def _see_gradients(self, grads: list[Any]) -> Any:
+        """Take the norm, write the row where it is due, and check.
+
+        Returns:
+            Under XLA a boolean tensor, whether the values are fine; else operations that fail if they are not.
+        """
+        if self._half_square is None:
+            self._half_square = _half_square_sum(grads)
+            if self.is_scaled:
+                self._half_square /= tf.square(tf.cast(self.optimizer.dynamic_scale, tf.float32))
+        half_square = self._half_square
+        if self._xla:
+            fine = tf.constant(True)
+            if self._gate.gradient:
+                fine &= tf.math.is_finite(half_square)
+            if self._gate.loss:
+                fine &= tf.math.is_finite(self._loss)
+            return fine
+        # The row and the batch must be out before the step is cut short.
+        first = []
+        if not self._is_written:
+            self._is_written = True
+            first = [*self._keep_batch(), self._rows.write([self._loss, half_square], None)]
+        with tf.control_dependencies([op for op in first if op is not None]):
+            checks = []
+            if self._gate.gradient:
+                checks.append(tf.debugging.check_numerics(half_square, MARK))
+            if self._gate.loss:
+                checks.append(tf.debugging.check_numerics(self._loss, MARK))
+        return checks
+
+    def _finish_step(self, logs: Any) -> Any:
+        if self._loss is None:
+            self.blind = AROUND
+            return logs
+        half_square = tf.constant(NO_NORM) if self._half_square is None else self._half_square
+        if self._rows.early:
+            if not self._is_written:
+                self._keep_batch()
+                self._rows.write([self._loss, half_square], None)
+            return logs
+        part = tf.constant(0.0) if self._part is None else self._part
+        if isinstance(self._rows, OutputRows) and not isinstance(logs, dict):
+            self.blind = AROUND
+        return self._rows.write([self._loss, half_square, part], logs)
+
+    def _first_bad_part(self) -> Any:
+        """Where the first bad value of the step is, as an index into ``PARTS``. Only under XLA, when it is bad."""
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(self._data)
+        index = tf.constant(0.0)
+        for i, values in ((3.0, self._prediction), (2.0, y), (1.0, x)):
+            for leaf in tf.nest.flatten(values):
+                if isinstance(leaf, tf.Tensor) and leaf.dtype.is_floating:
+                    index = tf.where(tf.reduce_all(tf.math.is_finite(leaf)), index, i)
+        return index
+
+    def _keep_batch(self) -> list[Any]:
+        """Keep the batch. Without a copy: the variables take hold of the tensors."""
+        if self._eager:
+            self._batch_layout = self._data
+            return []
+        leaves = tf.nest.flatten(self._data)
+        if not all(isinstance(leaf, tf.Tensor) for leaf in leaves):
+            self._batch_layout = None
+            return []
+        if [v.dtype for v in self._batch_variables] != [leaf.dtype for leaf in leaves]:
+            with tf.init_scope(), tf.device("CPU:0"):
+                self._batch_variables = [
+                    tf.Variable(tf.zeros([0], leaf.dtype), shape=tf.TensorShape(None), trainable=False)
+                    for leaf in leaves
+                ]
+        self._batch_layout = tf.nest.map_structure(lambda _: None, self._data)
+        return [
+            tf.raw_ops.AssignVariableOp(resource=v.handle, value=leaf)
+            for v, leaf in zip(self._batch_variables, leaves, strict=True)
+        ]
+
+    # Between the steps
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        try:
+            logs = function(*args)
+        except tf.errors.InvalidArgumentError as error:
+            if MARK not in str(error):
+                raise
+            self._cut_short = True
+            self._forget_step()
+            logs = self.model.get_metrics_result()
+        self._calls += 1
+        if self.blind is None:
+            logs = self._rows.collect(logs)
+        return logs
+
+    def take(self, *, everything: bool = False) -> list[Row]:
+        """Rows are read every few steps, and at once after a step that was cut short."""
+        if not (self._cut_short or everything or self._xla) and self._calls * self._steps_per_call < EVERY_STEPS:
+            return []
+        self._calls = 0
+        for loss, half_square, *part in self._rows.read():
+            norm = None if half_square == NO_NORM else math.sqrt(2.0 * half_square) / self._scale
+            row = Row(loss, norm)
+            if row.is_bad and self._xla and self._gate:
+                row = row._replace(dropped=True, part=PARTS[int(part[0])])
+            self._seen.append(row)
+            self._is_due = self._is_due or row.is_bad
+        if not (self._cut_short or everything or self._is_due) and len(self._seen) < EVERY_STEPS:
+            return []
+        rows, self._seen, self._is_due = self._seen, [], False
+        if self._cut_short:
+            self._cut_short = False
+            if rows:
+                rows[-1] = rows[-1]._replace(dropped=True)
+            self._put_count_back(applied=self._applied + len(rows) - 1)
+        self._applied += sum(not row.dropped for row in rows)
+        return rows
+
+    def _put_count_back(self, applied: int) -> None:
+        """The optimizer's count does not wait for gradients and may have gone on in the step that was cut short."""
+        count = self.optimizer.iterations
+        if int(count) == self._count_start + applied + 1:
+            count.assign(self._count_start + applied)
+
+    def batch(self) -> Any:
+        if self._eager or self._batch_layout is None:
+            return self._batch_layout
+        leaves = [v.read_value() for v in self._batch_variables]
+        return tf.nest.pack_sequence_as(self._batch_layout, leaves)
+
+
+def _half_square_sum(grads: list[Any]) -> Any:
+    """Half the sum of squares over all gradients: float32, shape (). Of sparse ones the values, as Keras clips them."""
+    parts = []
+    for grad in grads:
+        if grad is None:
+            continue
+        values = grad.values if isinstance(grad, tf.IndexedSlices) else tf.convert_to_tensor(grad)
+        parts.append(tf.nn.l2_loss(tf.cast(values, tf.float32)))
+    return tf.add_n(parts) if parts else tf.constant(0.0)
+
+
+def _passed_on(grads: list[Any]) -> list[Any]:
+    """The same gradients from one operation, so that all updates wait for what it waits for."""
+    leaves = tf.nest.flatten([g for g in grads if g is not None], expand_composites=True)
+    same = iter(tf.raw_ops.IdentityN(input=leaves)) if leaves else iter(())
+    return [
+        None
+        if g is None
+        else tf.nest.pack_sequence_as(
+            g, [next(same) for _ in tf.nest.flatten(g, expand_composites=True)], expand_composites=True
+        )
+        for g in grads
+    ]

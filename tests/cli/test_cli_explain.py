@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from failguard.cli.app import app
+from failguard.core.codes import CAUSES, FINDINGS
+from failguard.detectors.presets import detectors_for
+from failguard.settings import Settings
+
+
+def explain(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["explain", *arguments])
+
+
+def test_without_a_code_it_lists_all() -> None:
+    result = explain()
+    assert result.exit_code == 0
+    assert all(code in result.stdout for code in [*FINDINGS, *CAUSES])
+
+
+@pytest.mark.parametrize("code", sorted(FINDINGS))
+def test_every_finding(code: str) -> None:
+    result = explain(code)
+    assert result.exit_code == 0
+    assert FINDINGS[code].meaning in result.stdout
+    assert f"severity {FINDINGS[code].severity}" in result.stdout
+
+
+@pytest.mark.parametrize("code", sorted(CAUSES))
+def test_every_cause(code: str) -> None:
+    result = explain(code)
+    assert result.exit_code == 0
+    assert CAUSES[code].meaning in result.stdout
+
+
+def test_a_finding_comes_with_its_formula_and_source() -> None:
+    for detector in detectors_for(Settings(detectors="full", patience=1, sinks=[])):
+        output = explain(detector.code).stdout
+        assert "no detector" not in output
+        assert "``" not in output
+        assert ":class:" not in output
+        assert "Source" in output or detector.code in ("run.exception", "run.interrupted", "metric.no_improvement")
+
+
+def test_a_cause_comes_with_its_remedy() -> None:
+    output = explain("learning_rate_too_high").stdout
+    assert "What to try: Lower the learning rate" in output
+    assert "loss.divergence" in output
+
+
+@pytest.mark.parametrize(
+    ("code", "near"), [("loss.diverge", "loss.divergence"), ("learning_rate_high", "learning_rate_too_high")]
+)
+def test_an_unknown_code_names_the_nearest(code: str, near: str) -> None:
+    result = explain(code)
+    assert result.exit_code == 2
+    assert near in result.stderr
+
+
+def test_a_long_unknown_code_is_cut() -> None:
+    assert len(explain("x" * 5000).stderr) < 300

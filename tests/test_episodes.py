@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from failguard.core.finding import Finding, Severity, Where
+from failguard.episodes import Episodes, root_of
+from failguard.errors import ConfigurationError
+
+INFO, WARNING, ERROR, FATAL = Severity.INFO, Severity.WARNING, Severity.ERROR, Severity.FATAL
+
+
+def found(
+    code: str, severity: Severity = ERROR, step: int = 0, tensor: str | None = None, message: str = ""
+) -> Finding:
+    return Finding(code, severity, step, step // 10, message, Where(tensor=tensor))
+
+
+# Episodes
+
+
+def test_a_symptom_that_persists_is_one_alarm() -> None:
+    episodes = Episodes()
+    new = [f for step in range(500) for f in episodes.take_in([found("loss.non_finite", step=step)])]
+    assert [f.step for f in new] == [0]
+
+
+def test_a_symptom_that_comes_back_is_no_new_alarm() -> None:
+    episodes = Episodes()
+    assert episodes.take_in([found("loss.divergence", WARNING)])
+    assert episodes.take_in([]) == []
+    assert episodes.take_in([found("loss.divergence", WARNING, step=900)]) == []
+
+
+def test_an_escalation_passes_once_and_a_relief_does_not() -> None:
+    episodes = Episodes()
+    severities = [INFO, WARNING, WARNING, INFO, ERROR, WARNING, ERROR, FATAL]
+    new = [f for s in severities for f in episodes.take_in([found("loss.divergence", s)])]
+    assert [f.severity for f in new] == [INFO, WARNING, ERROR, FATAL]
+
+
+def test_different_symptoms_are_different_alarms() -> None:
+    both = [found("loss.non_finite"), found("gradient.non_finite")]
+    assert Episodes().take_in(both) == both
+
+
+def test_two_reports_of_a_symptom_at_one_moment_are_one() -> None:
+    assert len(Episodes().take_in([found("metric.non_finite"), found("metric.non_finite")])) == 1
+
+
+def test_ignored_codes_never_pass() -> None:
+    episodes = Episodes(["loss.non_finite"])
+    assert episodes.take_in([found("loss.non_finite", FATAL), found("loss.divergence")]) == [found("loss.divergence")]
+
+
+def test_an_unknown_ignored_code_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"loss\.non_finite"):
+        Episodes(["loss.nonfinite"])
+
+
+def test_episodes_go_on_after_a_resume() -> None:
+    before = Episodes()
+    before.take_in([found("loss.divergence", WARNING)])
+    after = Episodes()
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    assert after.take_in([found("loss.divergence", WARNING)]) == []
+    assert after.take_in([found("loss.divergence", ERROR)])
+
+
+# root_of
+
+
+def test_a_healthy_run_has_no_root() -> None:
+    assert root_of([]) is None
+    assert root_of([found("gradient.non_finite", INFO, step=5)]) is None  # an overflow under a loss scaler
+
+
+def root_code(*findings: Finding) -> str:
+    root = root_of(findings)
+    assert root is not None
+    return root.code
+
+
+@pytest.mark.parametrize(
+    ("findings", "root"),
+    [
+        # chains of bad values
+        ([found("loss.non_finite", step=9), found("gradient.non_finite", step=9)], "loss.non_finite"),
+        ([found("gradient.non_finite", step=9), found("loss.non_finite", step=9)], "loss.non_finite"),
+        ([found("gradient.non_finite", step=9), found("loss.non_finite", step=10)], "gradient.non_finite"),
+        ([found("loss.non_finite", step=9), found("weights.non_finite", step=44)], "loss.non_finite"),
+        ([found("weights.non_finite", step=44), found("metric.non_finite", step=44)], "weights.non_finite"),
+        (
+            [found("loss.non_finite", step=9, tensor="loss"), found("gradient.non_finite", step=9, tensor="input")],
+            "gradient.non_finite",
+        ),
+        # divergence
+        ([found("loss.divergence", WARNING, 16), found("loss.non_finite", step=20)], "loss.divergence"),
+        ([found("loss.divergence", step=20), found("loss.non_finite", step=20)], "loss.divergence"),
+        ([found("loss.divergence", step=20), found("metric.overfitting", step=60)], "loss.divergence"),
+        ([found("loss.divergence", step=20), found("loss.no_learning", step=180)], "loss.divergence"),
+        ([found("loss.non_finite", step=20), found("loss.divergence", step=60)], "loss.non_finite"),
+        # early stops
+        ([found("metric.no_improvement", INFO)], "metric.no_improvement"),
+        (
+            [found("metric.overfitting", WARNING, 90), found("metric.no_improvement", INFO, 90)],
+            "metric.overfitting",
+        ),
+        ([found("loss.no_learning", WARNING, 50), found("metric.no_improvement", INFO, 90)], "loss.no_learning"),
+        ([found("loss.non_finite", step=20), found("metric.no_improvement", INFO, 90)], "loss.non_finite"),
+        ([found("loss.divergence", WARNING, 5), found("metric.no_improvement", INFO, 90)], "metric.no_improvement"),
+        ([found("resource.disk_low", WARNING, 5), found("metric.no_improvement", INFO, 90)], "metric.no_improvement"),
+        ([found("metric.no_improvement", INFO, 90), found("metric.overfitting", WARNING, 95)], "metric.no_improvement"),
+        # exceptions
+        ([found("run.exception", FATAL, 50)], "run.exception"),
+        ([found("metric.overfitting", WARNING, 40), found("run.exception", FATAL, 50)], "run.exception"),
+        ([found("loss.divergence", WARNING, 40), found("run.exception", FATAL, 50)], "run.exception"),
+        ([found("loss.no_learning", ERROR, 40), found("run.exception", FATAL, 50)], "run.exception"),
+        ([found("loss.non_finite", step=50), found("run.exception", FATAL, 50)], "loss.non_finite"),
+        ([found("loss.non_finite", step=9), found("run.exception", FATAL, 50)], "run.exception"),
+        (
+            [
+                found("loss.non_finite", step=9),
+                found("run.exception", FATAL, 50, message="ValueError: Input contains NaN."),
+            ],
+            "loss.non_finite",
+        ),
+        (
+            [
+                found("run.exception", FATAL, 50, message="KeyError: 'information of nanny'"),
+                found("loss.spike", step=49),
+            ],
+            "run.exception",
+        ),
+        (
+            [
+                found("loss.divergence", WARNING, 8),
+                found("loss.non_finite", step=9),
+                found("run.exception", FATAL, 10),
+            ],
+            "loss.divergence",
+        ),
+        # interrupts
+        ([found("run.interrupted", WARNING, 50)], "run.interrupted"),
+        ([found("metric.overfitting", WARNING, 40), found("run.interrupted", WARNING, 50)], "run.interrupted"),
+        ([found("loss.divergence", ERROR, 40), found("run.interrupted", WARNING, 50)], "loss.divergence"),
+        # only warnings: the earliest
+        ([found("metric.overfitting", WARNING, 40), found("loss.no_learning", WARNING, 30)], "loss.no_learning"),
+    ],
+)
+def test_root(findings: list[Finding], root: str) -> None:
+    assert root_code(*findings) == root
+
+
+def test_a_confirmed_finding_is_named_rather_than_the_suspicion_before_it() -> None:
+    suspected, confirmed = found("loss.divergence", WARNING, 16), found("loss.divergence", ERROR, 48)
+    assert root_of([suspected, confirmed, found("loss.non_finite", step=60)]) is confirmed
+
+
+def test_the_order_in_which_findings_are_given_does_not_matter() -> None:
+    findings = [
+        found("loss.divergence", WARNING, 16),
+        found("loss.non_finite", step=20),
+        found("gradient.non_finite", step=20),
+        found("metric.non_finite", step=44),
+    ]
+    assert root_of(findings) == root_of(findings[::-1])
+
+
+def test_equal_findings_end() -> None:
+    twice = [found("gradient.non_finite", step=3), found("gradient.non_finite", step=3)]
+    assert root_of(twice) == twice[0]
+
+
+def test_a_confirmed_finding_counts_from_when_it_was_suspected() -> None:
+    """The recorder keeps one finding a symptom: the confirmed one, with the step of the suspicion in its evidence."""
+    diverged = Finding("loss.divergence", ERROR, 48, 1, "", evidence={"first_seen_step": 16.0})
+    assert root_of([diverged, found("loss.non_finite", step=20)]) is diverged
+
+
+def test_a_benign_overflow_is_no_early_sign_of_a_bad_gradient() -> None:
+    gradient = Finding("gradient.non_finite", ERROR, 500, 9, "", evidence={"first_seen_step": 3.0})
+    bad_loss = found("loss.non_finite", step=499)
+    assert root_of([gradient, bad_loss]) is bad_loss

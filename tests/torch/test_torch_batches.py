@@ -1,0 +1,146 @@
+import math
+from dataclasses import dataclass
+
+import pytest
+
+import torch
+from failguard.core.facts import Facts, ModelFacts
+from failguard.torch.batches import BatchReader, batch_size, class_prior_entropy, non_finite_part, split, tensors
+
+pytestmark = pytest.mark.framework
+
+
+@dataclass
+class Graph:
+    nodes: torch.Tensor
+    name: str = "g"
+
+
+X, Y = torch.zeros(4, 3), torch.tensor([0, 1, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "batch", [X, (X, Y), [X, Y], {"input_ids": X, "labels": Y}, ({"a": X}, Y), Graph(X), (X, X, Y), [[X], Y]]
+)
+def test_a_batch_of_any_structure_has_a_size(batch):
+    assert batch_size(batch) == 4
+    assert next(tensors(batch)) is X
+
+
+def test_things_without_tensors_have_none():
+    assert batch_size("text") is None
+    assert list(tensors({"path": "a", "n": 3})) == []
+    circle: list = []
+    circle.append(circle)
+    assert list(tensors(circle)) == []
+
+
+def test_targets_are_found_by_the_usual_conventions():
+    assert split((X, Y))[1] is Y
+    assert split({"x": X, "labels": Y}) == ({"x": X}, Y)
+    assert split(X) == (X, None)
+    inputs, target = split((X, X, Y))
+    assert target is Y
+    assert len(inputs) == 2
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_bad_values_are_told_apart(bad):
+    hurt = X.clone()
+    hurt[1, 1] = bad
+    assert non_finite_part((X, Y)) is None
+    assert non_finite_part((hurt, Y)) == "input"
+    assert non_finite_part((X, hurt)) == "target"
+    assert non_finite_part({"x": hurt, "y": Y}) == "input"
+
+
+def reader(trivial_from=("class_prior",), width=None, check_data=True):
+    facts = Facts(model=ModelFacts(output_width=width))
+    r = BatchReader(facts, check_data=check_data)
+    r.trivial_from = trivial_from
+    return r, facts
+
+
+def test_class_counts_give_the_loss_of_a_constant_predictor():
+    r, facts = reader()
+    for step in range(3):
+        r.read((X, Y), step, 0)
+    assert facts.batch_size == 4
+    assert facts.target_kind == "classes"
+    assert facts.class_counts == {0: 3, 1: 6, 2: 3}
+    assert facts.trivial_loss == pytest.approx(1.5 * math.log(2))
+    assert facts.trivial_loss_source == "class_prior"
+
+
+def test_it_is_not_invented_for_a_loss_that_is_no_cross_entropy():
+    r, facts = reader(trivial_from=())
+    r.read((X, Y), 0, 0)
+    assert facts.class_counts
+    assert facts.trivial_loss is None
+
+
+def test_a_vocabulary_is_not_counted():
+    r, facts = reader(trivial_from=("class_prior", "output_width"), width=50_000)
+    r.read({"input_ids": X, "labels": torch.tensor([[40_000, -100]])}, 0, 0)
+    r.weigh_trivial_loss()
+    assert facts.class_counts == {}
+    assert facts.trivial_loss == pytest.approx(math.log(50_000))
+    assert facts.trivial_loss_source == "output_width"
+
+
+def test_ignored_targets_are_not_classes():
+    r, facts = reader()
+    r.read((X, torch.tensor([0, -100, 1, 1])), 0, 0)
+    assert facts.class_counts == {0: 1, 1: 2}
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        (torch.tensor([0.0, 1.0, 1.0, 0.0]), "classes"),
+        (torch.tensor([[0.0], [1.0], [1.0], [0.0]]), "classes"),
+        (torch.tensor([0.5, 1.0, 2.0, 3.0]), "continuous"),
+        (torch.eye(4), "continuous"),  # several columns: no single prior
+    ],
+)
+def test_kinds_of_targets(target, kind):
+    r, facts = reader()
+    r.read((X, target), 0, 0)
+    assert facts.target_kind == kind
+
+
+def test_a_target_that_turns_out_continuous_loses_its_counts():
+    r, facts = reader()
+    r.read((X, torch.tensor([0.0, 1.0, 1.0, 0.0])), 0, 0)
+    r.read((X, torch.tensor([0.3, 1.0, 1.0, 0.0])), 1, 0)
+    assert facts.target_kind == "continuous"
+    assert facts.class_counts == {}
+
+
+def test_only_the_first_batches_are_checked_and_only_if_asked():
+    hurt = torch.full((4, 3), math.nan)
+    r, _ = reader()
+    finding = r.read((hurt, Y), 0, 0)
+    assert finding is not None
+    assert (finding.code, finding.where.tensor, finding.where.batch) == ("data.non_finite", "input", 0)
+    assert finding.evidence["non_finite_values"] == 12
+    for step in range(1, 3):
+        assert r.read((X, Y), step, 0) is None
+    assert r.read((hurt, Y), 3, 0) is None
+    assert reader(check_data=False)[0].read((hurt, Y), 0, 0) is None
+
+
+def test_reading_thins_out_and_ends():
+    r, _ = reader()
+    read = 0
+    for step in range(5000):
+        if step >= r.next_at:
+            r.read((X, Y), step, 0)
+            read += 1
+    assert r.next_at == math.inf
+    assert read < 100
+
+
+def test_entropy():
+    assert class_prior_entropy({0: 5, 1: 5}) == pytest.approx(math.log(2))
+    assert class_prior_entropy({3: 5}) == 0.0

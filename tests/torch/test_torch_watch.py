@@ -1,0 +1,264 @@
+"""The step watch with a guard that only takes notes, on the CPU and as on a device."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+import torch
+from failguard.accounting import Accounting
+from failguard.core.containment import Containment
+from failguard.core.decision import Action, Decision
+from failguard.core.facts import Facts, ModelFacts
+from failguard.core.finding import Finding, Severity
+from failguard.torch.device import DeviceStepWatch
+from failguard.torch.readback import Readback
+from failguard.torch.watch import StepWatch, drop_gradients
+from torch import nn
+
+pytestmark = pytest.mark.framework
+
+
+class Notes:
+    """Stands in for the guard."""
+
+    def __init__(self, *, due=False):
+        self.settings = SimpleNamespace(check_data=True)
+        self.containment, self.accounting = Containment(), Accounting(0.01)
+        self.step = self.epoch = self.optimizer_steps = 0
+        self.gradient_due = due
+        self.typical_step_s = 0.0
+        self.losses, self.norms, self.checked, self.notes, self.found = [], [], [], [], []
+        self.allowed = True
+
+    def record_loss(self, loss):
+        self.losses.append((self.step, loss))
+
+    def record_gradient(self, norm, cost_s=0.0):
+        self.norms.append((self.step, norm))
+
+    def check_gradient(self, norm):
+        if not math.isfinite(norm):
+            self.checked.append(self.step)
+
+    def allow_update(self):
+        self.optimizer_steps += 1
+        return self.allowed
+
+    def end_batch(self):
+        self.step += 1
+
+    def start_epoch(self, epoch):
+        self.epoch = epoch
+
+    def note(self, remark):
+        self.notes.append(remark)
+
+    def report_data(self, finding):
+        self.found.append(finding)
+
+
+class Event:
+    """Passes when one more was recorded after it, as on a device that lags by a step."""
+
+    recorded = 0
+
+    def record(self):
+        Event.recorded += 1
+        self.mine, self.waited = Event.recorded, False
+
+    def query(self):
+        return self.waited or Event.recorded > self.mine
+
+    def synchronize(self):
+        self.waited = True
+
+
+def setup(kind=StepWatch, *, due=False, model=None, **kwargs):
+    model = model or nn.Linear(3, 1)
+    guard = Notes(due=due)
+    stops = []
+    watch = kind(model, stop=stops.append, **kwargs)
+    watch.start(guard, Facts(model=ModelFacts()))
+    return SimpleNamespace(
+        model=model, guard=guard, watch=watch, stops=stops, opt=torch.optim.SGD(model.parameters(), 0.1)
+    )
+
+
+def batch(run, x, scale=1.0, gradient_scale=1.0, **kwargs):
+    run.opt.zero_grad()
+    loss = run.model(x).mean() * scale
+    run.watch.begin_batch((x,))
+    run.watch.see_loss(loss)
+    loss.backward()
+    allowed = run.watch.before_update(run.opt, scale=gradient_scale, **kwargs)
+    run.watch.end_batch(factor=kwargs.get("factor", 1.0))
+    return loss.item(), allowed
+
+
+def test_losses_reach_the_guard_before_the_update():
+    run = setup()
+    values = [batch(run, torch.randn(4, 3))[0] for _ in range(3)]
+    assert run.guard.losses == list(enumerate(values))
+    assert run.guard.norms == []
+    assert run.guard.optimizer_steps == 3
+
+
+def test_division_for_accumulation_is_undone():
+    run = setup()
+    value, _ = batch(run, torch.randn(4, 3), scale=0.25, factor=4)
+    assert run.guard.losses[0][1] == pytest.approx(4 * value)
+
+
+def test_full_norms_are_taken_when_due_and_unscaled():
+    run = setup(due=True)
+    x = torch.randn(4, 3)
+    batch(run, x, 8.0, gradient_scale=8.0)
+    expected = torch.linalg.vector_norm(torch.cat([x.mean(0), torch.ones(1)]))
+    assert run.guard.norms[0][1] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_ranks_take_norms_at_the_same_steps():
+    run = setup(in_step=True)
+    for _ in range(33):
+        batch(run, torch.randn(4, 3))
+    assert [step for step, _ in run.guard.norms] == [0, 32]
+
+
+def test_the_sentinel_sees_what_backward_made():
+    run = setup()
+    batch(run, torch.randn(4, 3))
+    batch(run, torch.full((4, 3), math.inf))
+    assert run.guard.checked == [] or run.guard.checked == [1]
+    assert not math.isfinite(run.guard.losses[1][1])
+    batch(run, torch.randn(4, 3), scale=math.nan)
+    assert 2 in run.guard.checked
+
+
+def test_of_several_losses_the_first_counts_unless_one_is_bad():
+    run = setup()
+    run.watch.begin_batch(None)
+    for loss in (1.0, 2.0, math.nan):
+        run.watch.see_loss(loss)
+        run.watch.before_update(run.opt)
+    run.watch.end_batch()
+    assert [v for _, v in run.guard.losses][0] == 1.0
+    assert len(run.guard.losses) == 2
+    assert math.isnan(run.guard.losses[1][1])
+
+
+def test_evaluations_of_one_update_count_once():
+    run = setup()
+    run.watch.begin_batch(None)
+    for _ in range(5):
+        run.watch.see_loss(1.0)
+        run.watch.before_update(run.opt, once_per_batch=True)
+    assert run.guard.optimizer_steps == 1
+    run.watch.see_loss(math.nan)
+    run.watch.before_update(run.opt, once_per_batch=True)
+    assert run.guard.optimizer_steps == 2  # looked at again
+
+
+@pytest.mark.parametrize("loss", [None, "0.1", torch.ones(3), 1j])
+def test_a_loss_that_is_none_is_said_and_training_goes_on(loss):
+    run = setup()
+    run.watch.begin_batch(None)
+    run.watch.see_loss(loss)
+    assert run.watch.before_update(run.opt)
+    run.watch.end_batch()
+    assert run.guard.losses == []
+    assert loss is None or "not one real number" in run.guard.notes[0]
+    assert run.guard.step == 1
+
+
+def test_dropping_is_none_not_zero():
+    run = setup()
+    run.model(torch.randn(4, 3)).mean().backward()
+    drop_gradients(run.opt)
+    assert all(p.grad is None for p in run.model.parameters())
+
+
+def test_a_broken_look_at_batches_is_retired(contained):
+    run = setup()
+    run.watch._reader.read = lambda *a: 1 / 0
+    for _ in range(3):
+        batch(run, torch.randn(4, 3))
+    assert [e.part for e in run.guard.containment.errors] == ["looking at batches"]
+    assert len(run.guard.losses) == 3
+
+
+def decision(code="loss.non_finite"):
+    return Decision(Action.STOP, "because", Finding(code, Severity.ERROR, 0, 0, ""))
+
+
+def test_a_stop_mends_running_statistics_and_asks_for_the_end():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    run = setup(model=model)
+    batch(run, torch.randn(4, 3))
+    batch(run, torch.full((4, 3), math.nan))
+    assert run.watch.non_finite_weights() == ["1.running_mean", "1.running_var"]
+    run.watch.apply(decision())
+    assert run.watch.non_finite_weights() == []
+    assert len(run.stops) == 1
+    assert "1.running_mean" in run.guard.notes[0]
+
+
+def test_data_findings_go_to_the_guard():
+    run = setup()
+    batch(run, torch.full((4, 3), math.nan))
+    assert [f.code for f in run.guard.found] == ["data.non_finite"]
+
+
+# As on an accelerator
+
+
+def device(**kwargs):
+    return setup(DeviceStepWatch, readback=Readback(event=Event, pinned=False), **kwargs)
+
+
+def test_on_a_device_numbers_come_late_with_their_own_step():
+    run = device()
+    values = [batch(run, torch.randn(4, 3))[0] for _ in range(6)]
+    late = len(run.guard.losses)
+    assert 0 < late < 6
+    run.watch.settle()
+    assert run.guard.losses == [(i, pytest.approx(v)) for i, v in enumerate(values)]
+    assert run.guard.step == run.guard.optimizer_steps == 6
+    assert [s for s, _ in run.guard.norms][0] == 0
+    assert len(run.guard.norms) < 6
+
+
+def test_on_a_device_a_batch_without_a_loss_still_counts():
+    run = device()
+    for _ in range(3):
+        run.watch.begin_batch(None)
+        run.watch.end_batch()
+    run.watch.settle()
+    assert run.guard.losses == []
+    assert run.guard.step == 3
+    assert run.guard.optimizer_steps == 0
+
+
+def test_on_a_device_bad_gradients_are_seen_within_two_steps():
+    run = device()
+    for i in range(6):
+        batch(run, torch.randn(4, 3), scale=math.nan if i == 2 else 1.0)
+        if run.guard.checked:
+            break
+    assert run.guard.checked == [2]
+    assert i <= 4
+
+
+def test_on_a_device_the_failing_batch_is_still_at_hand():
+    run = device()
+    seen = []
+    run.guard.end_batch = lambda: (
+        seen.append(run.watch._kept(run.guard.step)[0]),
+        setattr(run.guard, "step", run.guard.step + 1),
+    )
+    batches = [torch.randn(4, 3) for _ in range(5)]
+    for x in batches:
+        batch(run, x)
+    run.watch.settle()
+    assert any(s is not None and s[0] is batches[i] for i, s in enumerate(seen))
+    assert len(run.watch._late) <= 2
