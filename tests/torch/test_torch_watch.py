@@ -142,7 +142,7 @@ def test_of_several_losses_the_first_counts_unless_one_is_bad():
         run.watch.see_loss(loss)
         run.watch.before_update(run.opt)
     run.watch.end_batch()
-    assert [v for _, v in run.guard.losses][0] == 1.0
+    assert next(v for _, v in run.guard.losses) == 1.0
     assert len(run.guard.losses) == 2
     assert math.isnan(run.guard.losses[1][1])
 
@@ -224,7 +224,7 @@ def test_on_a_device_numbers_come_late_with_their_own_step():
     run.watch.settle()
     assert run.guard.losses == [(i, pytest.approx(v)) for i, v in enumerate(values)]
     assert run.guard.step == run.guard.optimizer_steps == 6
-    assert [s for s, _ in run.guard.norms][0] == 0
+    assert next(s for s, _ in run.guard.norms) == 0
     assert len(run.guard.norms) < 6
 
 

@@ -46,8 +46,8 @@ class LossNoLearning:
     - the validation loss (the training loss where there is none, or where it came down) does not fall steadily at a
       pace that brings it below ``0.9 T`` by the end of the plan (an open-ended run: in as many epochs again).
 
-    A plateau at ``T`` that lasts longer than ``min_share`` of the plan and ends in learning after all is reported too: until
-    it ends nothing tells it apart.
+    A plateau at ``T`` that lasts longer than ``min_share`` of the plan and ends in learning after all is reported too:
+    until it ends nothing tells it apart.
 
     *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
     starts from good weights looks the same, so this takes much more:

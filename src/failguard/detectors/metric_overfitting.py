@@ -46,8 +46,8 @@ class MetricOverfitting:
       the training loss, and a best one that is still above 5 % of where it started. This is a large model that learns
       little data by heart, within a few epochs, so that noise cannot be averaged out.
 
-    The early rule does not weigh noise: where training falls to nearly nothing while validation stays flat and noisy, it
-    reports that as well.
+    The early rule does not weigh noise: where training falls to nearly nothing while validation stays flat and noisy,
+    it reports that as well.
 
     ``warning``; ``error`` once the validation loss has doubled, has lost a fifth of all progress, and the best epoch
     is 10 epochs back.

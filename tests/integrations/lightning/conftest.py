@@ -85,14 +85,14 @@ def make_loader(x, y, batch_size=16, shuffle=False):
 
 
 def make_trainer(*callbacks, **kwargs):
-    defaults = dict(
-        max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-    )
+    defaults = {
+        "max_epochs": 2,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+    }
     return lightning.Trainer(callbacks=list(callbacks), **{**defaults, **kwargs})
 
 
