@@ -71,7 +71,7 @@ class LossNoLearning:
 
     min_updates: int = 150
     min_epochs: int = 3
-    min_share: float = 0.3
+    min_share: float = 0.4
     open_updates: int = 500
     open_epochs: int = 5
     own_start_updates: int = 1000

@@ -91,7 +91,7 @@ class BatchReader:
         facts = self._facts
         if target.size == 0 or target.dtype.kind not in "fiub" or facts.target_kind == "continuous":
             return
-        if target.ndim > 1 and target.shape[-1] > 1 and "categorical_crossentropy" == facts.loss_name:
+        if target.ndim > 1 and target.shape[-1] > 1 and facts.loss_name == "categorical_crossentropy":
             counts = target.reshape(-1, target.shape[-1]).sum(axis=0).round().astype(np.int64)  # one-hot
         else:
             values = target.ravel()
@@ -132,7 +132,7 @@ def _arrays(values: Any) -> list[Any]:
             continue
         try:
             array = leaf if isinstance(leaf, np.ndarray) else np.asarray(keras.ops.convert_to_numpy(leaf))
-        except Exception:  # noqa: BLE001, S112 - sparse, ragged or text: nothing to look at
+        except Exception:  # noqa: BLE001 - sparse, ragged or text: nothing to look at
             continue
         if array.dtype.kind in "fiub":
             arrays.append(array)

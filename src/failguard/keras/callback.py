@@ -24,7 +24,7 @@ UNSEEN = (
 )
 
 
-class FailGuard(GuardCallback, keras.callbacks.Callback):  # type: ignore[misc]
+class FailGuard(GuardCallback, keras.callbacks.Callback):
     """Watches a fit, on every Keras 3 backend.
 
     Example::
@@ -68,6 +68,12 @@ class FailGuard(GuardCallback, keras.callbacks.Callback):  # type: ignore[misc]
         """An epoch begins."""
         if self._watch is not None:
             self._watch.start_epoch(epoch)
+
+    @hook
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """A validation begins: what a bad batch spoiled must be put right before."""
+        if self._watch is not None:
+            self._watch.settle()
 
     @hook
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

@@ -47,6 +47,7 @@ class FitWatch:
         self._first_epoch: int | None = None
         self._in_epoch = False
         self._epoch_start = 0  # step at which the epoch began
+        self._calls = 0  # of the train function since rows were taken in
         self._failing: Any = None
         self._failing_part: str | None = None
         self._place: tuple[int, Where | None] | None = None
@@ -64,14 +65,18 @@ class FitWatch:
         """
         model = self._model
         self._guard, self._on_error = guard, on_error
-        self._facts = guard.containment.run("reading the facts of the run", read_facts, model, self._params) or self._facts
+        self._facts = (
+            guard.containment.run("reading the facts of the run", read_facts, model, self._params) or self._facts
+        )
         trivial = guard.containment.run("reading the facts of the run", trivial_sources, model) or ()
         self._reader = BatchReader(self._facts, check_data=guard.settings.check_data, trivial_from=trivial)
         self._moving = guard.containment.run("statistics", MovingState, model)
         guard.start(self._facts)
         guard.containment.run("tap", self._put_on_tap, left_behind)
         if self.tap is None:
-            guard.note("Losses and gradients per step are not seen: the tap could not be put on. Epoch logs are watched.")
+            guard.note(
+                "Losses and gradients per step are not seen: the tap could not be put on. Epoch logs are watched."
+            )
 
     def _put_on_tap(self, left_behind: Callable[[], None]) -> None:
         tap = make_tap(self._model, gate_for(self._guard.settings), self._guard.containment)
@@ -110,12 +115,15 @@ class FitWatch:
         if tap.blind is not None:
             self._count_unseen_steps(tap.blind)
             return
-        reader = self._reader
-        if reader is not None and guard.step >= reader.next_at:
-            self._read_batch(reader, tap)
+        self._calls += 1
         rows = tap.take()
         if rows:
             self._take_in(rows)
+        # Rows wait to be taken, and with several a call their number is not known: then right after they were.
+        newest = guard.step + (self._calls if self._model.steps_per_execution == 1 else 0) - 1
+        reader = self._reader
+        if reader is not None and newest >= reader.next_at and (rows or newest >= guard.step) and not guard.should_stop:
+            self._read_batch(reader, tap, newest)
 
     def _count_unseen_steps(self, why: str) -> None:
         self._guard.note(why)
@@ -126,22 +134,21 @@ class FitWatch:
             self._guard.allow_update()
             self._guard.end_batch()
 
-    def _read_batch(self, reader: BatchReader, tap: Tap) -> None:
+    def _read_batch(self, reader: BatchReader, tap: Tap, step: int) -> None:
         batch = tap.batch()
         if batch is None:
             reader.next_at = math.inf
             return
-        finding = reader.read(batch, self._guard.step, self._guard.epoch)
+        finding = reader.read(batch, step, self._guard.epoch)
         if finding is not None:
             self._guard.report_data(finding)
 
     def _take_in(self, rows: list[Row]) -> None:
-        guard, tap = self._guard, self.tap
+        guard = self._guard
+        self._calls = 0
         bad = next((row for row in rows if row.is_bad), None)
-        if bad is not None and tap is not None:
-            # The tap keeps the newest batch only.
-            self._failing = tap.batch() if bad is rows[-1] else None
-            self._failing_part = bad.part
+        if bad is not None:
+            self._failing, self._failing_part = bad.batch, bad.part
             self._may_run_model = self._has_weights_in_epoch
         norms = [row.norm for row in rows if row.norm is not None]
         guard.record_rows(
@@ -177,9 +184,7 @@ class FitWatch:
         if not self._in_epoch:  # the same guard is in callbacks twice
             return
         self._in_epoch = False
-        rows = tap.take(everything=True) if tap is not None else []
-        if rows:
-            self._take_in(rows)
+        self.settle()
         if self._facts.steps_per_epoch is None and guard.step > self._epoch_start:
             self._facts.steps_per_epoch = guard.step - self._epoch_start
         metrics = {}
@@ -196,7 +201,7 @@ class FitWatch:
         guard.end_epoch(metrics, validated=any(name.startswith("val_") for name in metrics))
 
     def settle(self) -> None:
-        """The fit ends: take in what is left."""
+        """The model is not in a step: take in what is left, and put statistics back after a bad batch."""
         guard, tap = self._guard, self.tap
         rows = tap.take(everything=True) if tap is not None else []
         if rows:
@@ -248,9 +253,7 @@ class FitWatch:
         """Look again at the failing batch, where it was kept. Two findings of one step have one place."""
         if self._place is not None and self._place[0] == finding.step and self._place[1] is not None:
             return self._place[1]
-        place = locate(
-            finding, self._model, self._failing, self._failing_part, runs_again=self._may_run_model
-        )
+        place = locate(finding, self._model, self._failing, self._failing_part, runs_again=self._may_run_model)
         self._place = (finding.step, place)
         return place
 

@@ -72,7 +72,7 @@ def trivial_sources(model: Any) -> tuple[str, ...]:
     """What the loss of a constant predictor may be taken from; nothing unless it is one plain cross-entropy."""
     if _loss_name(model.loss) not in (*CLASSES_LOSSES, BINARY_LOSS):
         return ()
-    config = getattr(model.loss, "get_config", dict)()
+    config: dict[str, Any] = getattr(model.loss, "get_config", dict)()
     if config.get("label_smoothing") or config.get("apply_class_balancing"):
         return ()
     return ("class_prior", "output_width")
@@ -188,4 +188,5 @@ def _device() -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    # Seven digits: what a float32 variable can hold, so that 0.01 stays 0.01.
+    return float(f"{value:.7g}") if isinstance(value, int | float) else None

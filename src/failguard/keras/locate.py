@@ -74,7 +74,9 @@ def _look_again(finding: Finding, model: Any, batch: Any, step: int) -> Where | 
     if gradients:
         # Backward reached the layer that was called last first.
         owners = [_owner(model, path) for path in gradients]
-        return Where(module=max(owners, key=lambda o: seen.index(o) if o in seen else -1), tensor="gradient", batch=step)
+        return Where(
+            module=max(owners, key=lambda o: seen.index(o) if o in seen else -1), tensor="gradient", batch=step
+        )
     return None
 
 

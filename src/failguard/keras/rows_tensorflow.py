@@ -59,15 +59,18 @@ class QueueRows:
             self._queue = tf.queue.FIFOQueue(CAPACITY + steps_per_call, [tf.float32] * width, shapes=[()] * width)
 
     def write(self, values: list[Any], logs: Any) -> Any:
+        """Write one row, see :class:`Rows`."""
         return self._queue.enqueue(values)
 
     def collect(self, logs: Any) -> Any:
+        """Take rows out of what a call returned, see :class:`Rows`."""
         self._unread += self._steps
         if self._unread > CAPACITY:  # nobody reads any more
             self.read()
         return logs
 
     def read(self) -> list[list[float]]:
+        """The rows since the last time."""
         self._unread = 0
         n = int(self._queue.size())
         if n == 0:
@@ -85,15 +88,18 @@ class OutputRows:
         self._rows: list[list[float]] = []
 
     def write(self, values: list[Any], logs: Any) -> Any:
+        """Write one row, see :class:`Rows`."""
         return {**logs, KEY: tf.stack(values)} if isinstance(logs, dict) else logs
 
     def collect(self, logs: Any) -> Any:
+        """Take rows out of what a call returned, see :class:`Rows`."""
         row = logs.pop(KEY, None) if isinstance(logs, dict) else None
         if row is not None:
             self._rows.append(row.numpy().tolist())
         return logs
 
     def read(self) -> list[list[float]]:
+        """The rows since the last time."""
         rows, self._rows = self._rows, []
         return rows
 
@@ -113,12 +119,14 @@ class VariableRows:
         self._rows: list[list[float]] = []
 
     def write(self, values: list[Any], logs: Any) -> Any:
+        """Write one row, see :class:`Rows`."""
         before = self._newest.read_value()
         row = tf.stack([*values, before[-1, -1] + 1.0])
         self._newest.assign(tf.concat([before[1:], row[None]], axis=0))
         return logs
 
     def collect(self, logs: Any) -> Any:
+        """Take rows out of what a call returned, see :class:`Rows`."""
         newest = self._newest.numpy()
         n = int(newest[-1, -1])
         if n:
@@ -127,5 +135,6 @@ class VariableRows:
         return logs
 
     def read(self) -> list[list[float]]:
+        """The rows since the last time."""
         rows, self._rows = self._rows, []
         return rows

@@ -51,12 +51,14 @@ class Row(NamedTuple):
         dropped: The update was kept from the weights.
         part: ``"input"``, ``"target"`` or ``"output"`` where the step itself looked for the first value that is not
             finite; ``None`` where it did not, or it is none of these.
+        batch: The batch of a bad row, as ``train_step`` got it; ``None`` where it was not kept.
     """
 
     loss: float
     norm: float | None
     dropped: bool = False
     part: str | None = None
+    batch: Any = None
 
     @property
     def is_bad(self) -> bool:
@@ -169,8 +171,7 @@ class Tap:
         return []
 
     def batch(self) -> Any:
-        """The newest batch, as ``train_step`` got it; the failing one after a row that was dropped. ``None`` where it
-        is not kept."""
+        """The newest batch, as ``train_step`` got it; ``None`` where it is not kept."""
         return None
 
     # What a backend fills in

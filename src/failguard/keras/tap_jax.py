@@ -34,7 +34,7 @@ class JaxTap(Tap):
         self._scale = float(getattr(self.optimizer, "loss_scale_factor", None) or 1.0)
         self.drops = gate.gradient or self.is_scaled
         self._drops_here = gate.gradient and not self.is_scaled
-        self._waiting: list[Any] = []
+        self._waiting: list[tuple[Any, Any]] = []  # rows on the device, with their batches
         self._seen: list[Row] = []
         self._is_due = False
         self._data: Any = None
@@ -125,17 +125,19 @@ class JaxTap(Tap):
             logs, state = function(state, iter((data,)))
             row = logs.pop(KEY, None) if isinstance(logs, dict) else None
             if row is not None:
-                self._waiting.append(row)
+                self._waiting.append((row, data))
         return logs, state
 
     def take(self, *, everything: bool = False) -> list[Row]:
         """Rows are read once the device is done with them: no waiting for a step that still runs."""
         force = everything or len(self._waiting) >= 2 * EVERY_STEPS
-        while self._waiting and (force or self._waiting[0].is_ready()):
-            loss, norm = jax.device_get(self._waiting.pop(0)).tolist()
+        while self._waiting and (force or self._waiting[0][0].is_ready()):
+            values, batch = self._waiting.pop(0)
+            loss, norm = jax.device_get(values).tolist()
             row = Row(loss, None if norm == -1.0 else norm)
-            if row.norm is not None and not math.isfinite(row.norm):
-                row = row._replace(dropped=self._drops_here)
+            if row.is_bad:
+                bad_norm = row.norm is not None and not math.isfinite(row.norm)
+                row = row._replace(dropped=self._drops_here and bad_norm, batch=batch)
             self._seen.append(row)
             self._is_due = self._is_due or row.is_bad
         if not (everything or self._is_due) and len(self._seen) < EVERY_STEPS:
@@ -144,6 +146,7 @@ class JaxTap(Tap):
         return rows
 
     def batch(self) -> Any:
+        """The newest batch."""
         return self._data
 
 

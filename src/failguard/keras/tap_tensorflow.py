@@ -32,6 +32,10 @@ def why_blind(model: Any) -> str | None:
     return None
 
 
+class _CutShortError(Exception):
+    """Ends an eager step before its update."""
+
+
 class TensorFlowTap(Tap):
     """Sees the loss in ``compute_loss`` and the gradients where they are applied.
 
@@ -123,6 +127,10 @@ class TensorFlowTap(Tap):
             fine = self._contained(self._see_gradients, grads)
             if fine is None or not self._gate:
                 return original(grads, *args, **kwargs)
+            if self._eager:
+                if not fine:
+                    raise _CutShortError
+                return original(grads, *args, **kwargs)
             if self._xla:
 
                 def update() -> Any:
@@ -152,7 +160,7 @@ class TensorFlowTap(Tap):
         """Take the norm, write the row where it is due, and check.
 
         Returns:
-            Under XLA a boolean tensor, whether the values are fine; else operations that fail if they are not.
+            Whether the values are fine: a tensor under XLA, a bool when eager; else operations that fail if not.
         """
         if self._half_square is None:
             self._half_square = _half_square_sum(grads)
@@ -171,6 +179,9 @@ class TensorFlowTap(Tap):
         if not self._is_written:
             self._is_written = True
             first = [*self._keep_batch(), self._rows.write([self._loss, half_square], None)]
+        if self._eager:
+            bad_gradient = self._gate.gradient and not math.isfinite(float(half_square))
+            return not (bad_gradient or (self._gate.loss and not math.isfinite(float(self._loss))))
         with tf.control_dependencies([op for op in first if op is not None]):
             checks = []
             if self._gate.gradient:
@@ -230,8 +241,8 @@ class TensorFlowTap(Tap):
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         try:
             logs = function(*args)
-        except tf.errors.InvalidArgumentError as error:
-            if MARK not in str(error):
+        except (_CutShortError, tf.errors.InvalidArgumentError) as error:
+            if not isinstance(error, _CutShortError) and MARK not in str(error):
                 raise
             self._cut_short = True
             self._forget_step()
@@ -259,7 +270,7 @@ class TensorFlowTap(Tap):
         if self._cut_short:
             self._cut_short = False
             if rows:
-                rows[-1] = rows[-1]._replace(dropped=True)
+                rows[-1] = rows[-1]._replace(dropped=True, batch=self.batch())
             self._put_count_back(applied=self._applied + len(rows) - 1)
         self._applied += sum(not row.dropped for row in rows)
         return rows
@@ -271,6 +282,7 @@ class TensorFlowTap(Tap):
             count.assign(self._count_start + applied)
 
     def batch(self) -> Any:
+        """The newest batch."""
         if self._eager or self._batch_layout is None:
             return self._batch_layout
         leaves = [v.read_value() for v in self._batch_variables]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-
 from failguard.core.containment import Containment
 from failguard.keras.tap import AROUND, EVERY_STEPS, Gate, Row, Tap
 
@@ -45,21 +44,28 @@ class TorchTap(Tap):
         def train_step(data: Any) -> Any:
             if not self._calling or self.blind is not None:
                 return original(data)
-            self._is_inside, self._data = True, data
-            self._loss, self._norm, self._dropped = None, None, False
+            self._begin_step(data)
             try:
                 logs = original(data)
             finally:
                 self._is_inside = False
-            if self._loss is None:
-                self.blind = AROUND
-            else:
-                row = Row(self._loss, self._norm, self._dropped)
-                self._seen.append(row)
-                self._is_due = self._is_due or row.is_bad
+            self._contained(self._end_step)
             return logs
 
         return train_step
+
+    def _begin_step(self, data: Any) -> None:
+        self._is_inside, self._data = True, data
+        self._loss, self._norm, self._dropped = None, None, False
+
+    def _end_step(self) -> None:
+        if self._loss is None:
+            self.blind = AROUND
+            return
+        row = Row(self._loss, self._norm, self._dropped)
+        row = row._replace(batch=self._data) if row.is_bad else row
+        self._seen.append(row)
+        self._is_due = self._is_due or row.is_bad
 
     def _around_loss(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def compute_loss(*args: Any, **kwargs: Any) -> Any:
@@ -101,10 +107,12 @@ class TorchTap(Tap):
         self._norm = norm / scale
 
     def take(self, *, everything: bool = False) -> list[Row]:
+        """Rows are here at once, and handed on every few steps or when one is bad."""
         if not (everything or self._is_due) and len(self._seen) < EVERY_STEPS:
             return []
         rows, self._seen, self._is_due = self._seen, [], False
         return rows
 
     def batch(self) -> Any:
+        """The newest batch."""
         return self._data

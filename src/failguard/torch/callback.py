@@ -215,7 +215,7 @@ class FailGuard(GuardCallback):
         watch.end_batch()
         watch.remember_random_state()
         if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
-            self._stops = self._stops or any_rank(self._wants_stop, self._device)
+            self._agree(guard)
         return allowed
 
     def _scale(self) -> Any:
@@ -247,6 +247,13 @@ class FailGuard(GuardCallback):
         guard.end_epoch(numbers, validated=validated)
         self._epoch += 1
         self._watch.start_epoch(self._epoch)
+
+    def _agree(self, guard: Guard) -> None:
+        """Stop on every rank as soon as one wants to."""
+        self._stops = any_rank(self._wants_stop, self._device)
+        if self._stops and not guard.should_stop:
+            guard.should_stop = True
+            guard.note("Another rank asked to stop; its log says why.")
 
     def _on_stop(self, decision: Decision) -> None:
         self._wants_stop = True

@@ -53,8 +53,8 @@ guard = FailGuard(
     **({"detectors": [OnlyHere()], "policy": {"loss.spike": "stop"}} if case == "one" else {}),
 )
 net = Net()
-trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
-                    enable_progress_bar=False, enable_model_summary=False, callbacks=[guard])
+trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=2, strategy="ddp", callbacks=[guard], logger=False,
+                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 trainer.fit(net, loader)
 report = guard.report
 (folder / f"{rank}.json").write_text(json.dumps({

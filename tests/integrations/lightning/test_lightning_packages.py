@@ -59,7 +59,8 @@ for bad in (False, True):
     trainer.fit(net, loader(bad), loader(False))
     report = guard.report
     assert report.part_errors == [], report.part_errors
-    print(report.status, report.progress.steps, report.root and report.root.where, bool(torch.isfinite(net.layer.weight).all()))
+    finite = bool(torch.isfinite(net.layer.weight).all())
+    print(report.status, report.progress.steps, report.root and report.root.where, finite)
 print(FailGuard.__mro__[2].__module__.split(".")[0])
 """
 

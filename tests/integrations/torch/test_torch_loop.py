@@ -148,9 +148,12 @@ def test_errors_are_recorded_and_raised_unchanged(kit):
     model, opt = setup(kit)
     guard = kit.guard(model, opt, raise_on_failure=True)
     error = ValueError("boom")
-    with pytest.raises(ValueError, match="boom") as caught, guard:
-        kit.train(guard, model, opt, epochs=1)
+
+    def loss_of(*_):
         raise error
+
+    with pytest.raises(ValueError, match="boom") as caught, guard:
+        kit.train(guard, model, opt, loss_of=loss_of)
     assert caught.value is error
     assert guard.report.status == "failed"
     assert guard.report.exception.message == "boom"
