@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,6 +64,8 @@ def run_demo(
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     store = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+    for name in ("mlflow.store.db.utils", "alembic.runtime.migration"):  # they announce every new database
+        logging.getLogger(name).setLevel(logging.WARNING)
     digits = load_digits()
     results = []
     plan = [(name, train, scenario) for name, train in trainers for scenario in scenarios]
@@ -173,9 +178,25 @@ def _lightning() -> Any:
 
 def _keras() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from failguard.demo.keras_run import train
+    with _quiet_start():
+        from failguard.demo.keras_run import train
 
     return train
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Nothing on standard error: TensorFlow's start-up notes come from C++ and know no level."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _train(

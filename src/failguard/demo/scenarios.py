@@ -62,14 +62,14 @@ def _with_shuffled_labels(digits: Digits) -> Digits:
 
 
 def _few_with_wrong_labels(digits: Digits) -> Digits:
-    """400 images, a quarter of them with a random label: a large network memorises them."""
+    """300 images, two in five with a random label: a large network memorises them."""
     import numpy as np
 
     rng = np.random.default_rng(1)
-    y = digits.y_train[:400].copy()
-    wrong = rng.permutation(400)[:100]
+    y = digits.y_train[:300].copy()
+    wrong = rng.permutation(300)[:120]
     y[wrong] = rng.integers(0, 10, len(wrong))
-    return replace(digits, x_train=digits.x_train[:400], y_train=y)
+    return replace(digits, x_train=digits.x_train[:300], y_train=y)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Scenario:
     Attributes:
         name: As the table shows it.
         hypothesis: What the run is said to show, for the registry.
-        expected: Root finding, ``None`` for a healthy run.
+        expected: Root findings that are right, none for a healthy run. A NaN in the input reaches the loss or not, as
+            the framework's ReLU has it; it always reaches the gradient.
         data: Makes its data from the clean digits.
         optimizer: ``"adam"`` or ``"sgd"``.
         learning_rate, epochs: The plan.
@@ -89,7 +90,7 @@ class Scenario:
 
     name: str
     hypothesis: str
-    expected: str | None
+    expected: tuple[str, ...]
     data: Callable[[Digits], Digits] = _unchanged
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -110,24 +111,24 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("healthy", "a small network learns the digits", expected=None),
+    Scenario("healthy", "a small network learns the digits", expected=()),
     Scenario(
         "corrupted batch",
         "the new export of the images trains as the old one did",
-        expected="loss.non_finite",
+        expected=("loss.non_finite", "gradient.non_finite"),
         data=_with_corrupted_batch,
     ),
     Scenario(
         "learning rate far too high",
         "a larger rate trains faster",
-        expected="loss.divergence",
+        expected=("loss.divergence",),
         optimizer="sgd",
         learning_rate=100.0,
     ),
     Scenario(
         "shuffled labels",
         "the relabelled set is learnable",
-        expected="loss.no_learning",
+        expected=("loss.no_learning",),
         data=_with_shuffled_labels,
         epochs=15,
         hidden=(32,),
@@ -136,9 +137,8 @@ SCENARIOS = (
     Scenario(
         "overfitting",
         "a larger network makes up for few images",
-        expected="metric.overfitting",
+        expected=("metric.overfitting",),
         data=_few_with_wrong_labels,
-        learning_rate=3e-3,
         epochs=60,
         hidden=(512, 512),
         guard={"patience": 10, "restore_best_weights": True},

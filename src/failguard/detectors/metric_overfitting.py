@@ -33,12 +33,12 @@ def _v(down: int, up: int, start: float, low: float, end: float) -> list[float]:
 class MetricOverfitting:
     """Validation loss has risen since its best epoch while the training loss kept falling.
 
-    With ``w`` the epochs since the best one, at least ``min_epochs`` and at most 10, the *rise* is the median of the
-    last ``w`` validation losses over the best one, as a share of the best one (where losses are negative: of the
-    progress made until then). The *fall* is the median of the last ``w`` training losses below their median around the
-    best epoch, as a share of that. The finding needs a rise above ``min_rise``, a fall above ``min_fall``, and a median
-    that is higher above the mean of the best epoch and its neighbours than noise explains: by more than
-    ``sigma * (sqrt(2 ln n / 3) + noise_factor / sqrt(w))``. The first term is how far below its mean the lowest of
+    With ``m`` the newer half of the epochs since the best one, at least ``min_epochs`` and at most 5, the *rise* is the
+    median of the last ``m`` validation losses over the best one, as a share of the best one (where losses are negative:
+    of the progress made until then). The *fall* is the median of the last ``m`` training losses below their median
+    around the best epoch, as a share of that. The finding needs a rise above ``min_rise``, a fall above ``min_fall``,
+    and a median higher above the mean of the best epoch and its neighbours than noise explains: by more than
+    ``sigma * (sqrt(2 ln n / 3) + noise_factor / sqrt(m))``. The first term is how far below its mean the lowest of
     ``n`` means of three lies by chance; the second allows for a test at every epoch. ``sigma`` is the noise from epoch
     to epoch (:func:`failguard.core.statistics.noise`).
 
@@ -62,7 +62,7 @@ class MetricOverfitting:
     min_epochs: int = 4
     min_rise: float = 0.04
     min_fall: float = 0.1
-    noise_factor: float = 5.0
+    noise_factor: float = 6.0
 
     code: ClassVar[str] = "metric.overfitting"
     events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
@@ -167,12 +167,13 @@ class MetricOverfitting:
         w = min(v.size - 1 - best, 10)
         if w < self.min_epochs:
             return None
-        start, lowest, recent = median(v[:3].tolist()), float(v[best]), median(v[-w:].tolist())
+        m = max(self.min_epochs, w // 2)
+        start, lowest, recent = median(v[:3].tolist()), float(v[best]), median(v[-m:].tolist())
         progress = start - lowest
         scale = lowest if lowest > 0.0 else progress
         level = float((v[best - 1 : best + 2] / 3.0).sum()) if best > 0 else lowest
         sigma = noise(v[-max(3 * w, 12) :])
-        t_recent = median(t[-w:].tolist())
+        t_recent = median(t[-m:].tolist())
         # The mean over the first epoch holds the initial descent, so it is no measure of what the best epoch reached.
         t_best = median(t[max(best - 1, 1) : best + 2].tolist())
         t_fall = (t_best - t_recent) / (abs(t_best) or 1.0)
@@ -180,7 +181,7 @@ class MetricOverfitting:
             return None
         rise = (recent - lowest) / scale
         luck = math.sqrt(2.0 * math.log(v.size) / 3.0)  # how far below its mean the lowest of n means of 3 lies
-        chance = sigma * (luck + self.noise_factor / math.sqrt(w))
+        chance = sigma * (luck + self.noise_factor / math.sqrt(m))
         if not (rise > self.min_rise and t_fall > self.min_fall and recent - level > chance):
             return None
         severe = w >= 10 and rise >= 1.0 and recent - lowest >= 0.2 * progress
@@ -195,7 +196,7 @@ class MetricOverfitting:
         }
         message = (
             f"{name} was best in epoch {epochs[best]} ({lowest:.4g}) and has risen by {100 * rise:.3g} % since "
-            f"(median of the last {w} epochs), while the training loss fell by {100 * t_fall:.3g} %."
+            f"(median of the last {m} epochs), while the training loss fell by {100 * t_fall:.3g} %."
         )
         severity = Severity.ERROR if severe else Severity.WARNING
         where = Where(tensor=name)

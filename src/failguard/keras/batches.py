@@ -60,9 +60,8 @@ class BatchReader:
         if self._seen >= COUNTED_BATCHES:
             self.next_at = math.inf
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-        inputs = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
-        if self._facts.batch_size is None and inputs and len(inputs[0].shape):
-            self._facts.batch_size = int(inputs[0].shape[0])
+        if self._seen == 1:
+            self._facts.batch_size = _batch_size(x)
         if weight is not None and self._trivial_from:  # a weighted loss has another floor
             self._trivial_from = ()
             self._facts.trivial_loss = self._facts.trivial_loss_source = None
@@ -124,10 +123,15 @@ def class_prior_entropy(class_counts: Mapping[int, int]) -> float:
     return -sum(n / total * math.log(n / total) for n in class_counts.values() if n)
 
 
+def _batch_size(x: Any) -> int | None:
+    shapes = [leaf.shape for leaf in keras.tree.flatten(x) if leaf is not None]
+    return int(shapes[0][0]) if shapes and len(shapes[0]) else None
+
+
 def _arrays(values: Any) -> list[Any]:
     """Every leaf of a structure as a numpy array, those of text or unknown kind left out."""
     arrays = []
-    for leaf in keras.tree.flatten(values):
+    for leaf in keras.tree.flatten(values) if isinstance(values, dict | list | tuple) else [values]:
         if leaf is None:
             continue
         try:

@@ -83,6 +83,8 @@ class FitWatch:
         tap.install(self._run_step, left_behind)
         self.tap = tap
         self._facts.drops_bad_updates = tap.drops
+        if tap.blind is None:
+            self._guard.accounting.note_cadence("gradients", 1)
         if tap.blind is not None:
             self._guard.note(tap.blind)
 

@@ -68,8 +68,6 @@ class TensorFlowTap(Tap):
         self._applied = 0
         self._calls = 0
         self._cut_short = False
-        self._seen: list[Row] = []
-        self._is_due = False  # a bad value is among them
         self._batch_variables: list[Any] = []
         self._batch_layout: Any = None
         self._forget_step()
@@ -254,19 +252,16 @@ class TensorFlowTap(Tap):
 
     def take(self, *, everything: bool = False) -> list[Row]:
         """Rows are read every few steps, and at once after a step that was cut short."""
-        if not (self._cut_short or everything or self._xla) and self._calls * self._steps_per_call < EVERY_STEPS:
+        is_due = self._cut_short or everything or self._rows.is_urgent
+        if not is_due and self._calls * self._steps_per_call < EVERY_STEPS:
             return []
         self._calls = 0
+        rows = []
         for loss, half_square, *part in self._rows.read():
-            norm = None if half_square == NO_NORM else math.sqrt(2.0 * half_square) / self._scale
-            row = Row(loss, norm)
+            row = Row(loss, None if half_square == NO_NORM else math.sqrt(2.0 * half_square) / self._scale)
             if row.is_bad and self._xla and self._gate:
                 row = row._replace(dropped=True, part=PARTS[int(part[0])])
-            self._seen.append(row)
-            self._is_due = self._is_due or row.is_bad
-        if not (self._cut_short or everything or self._is_due) and len(self._seen) < EVERY_STEPS:
-            return []
-        rows, self._seen, self._is_due = self._seen, [], False
+            rows.append(row)
         if self._cut_short:
             self._cut_short = False
             if rows:
@@ -285,7 +280,7 @@ class TensorFlowTap(Tap):
         """The newest batch."""
         if self._eager or self._batch_layout is None:
             return self._batch_layout
-        leaves = [v.read_value() for v in self._batch_variables]
+        leaves = [tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in self._batch_variables]
         return tf.nest.pack_sequence_as(self._batch_layout, leaves)
 
 
