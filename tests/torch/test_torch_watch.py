@@ -28,6 +28,7 @@ class Notes:
         self.step = self.epoch = self.optimizer_steps = 0
         self.gradient_due = due
         self.typical_step_s = 0.0
+        self.should_stop = False
         self.losses, self.norms, self.checked, self.notes, self.found = [], [], [], [], []
         self.allowed = True
 
@@ -80,9 +81,8 @@ def setup(kind=StepWatch, *, due=False, model=None, **kwargs):
     stops = []
     watch = kind(model, stop=stops.append, **kwargs)
     watch.start(guard, Facts(model=ModelFacts()))
-    return SimpleNamespace(
-        model=model, guard=guard, watch=watch, stops=stops, opt=torch.optim.SGD(model.parameters(), 0.1)
-    )
+    opt = torch.optim.SGD(model.parameters(), 0.1)
+    return SimpleNamespace(model=model, guard=guard, watch=watch, stops=stops, opt=opt, quick=0)
 
 
 def batch(run, x, scale=1.0, gradient_scale=1.0, **kwargs):
@@ -91,7 +91,9 @@ def batch(run, x, scale=1.0, gradient_scale=1.0, **kwargs):
     run.watch.begin_batch((x,))
     run.watch.see_loss(loss)
     loss.backward()
-    allowed = run.watch.before_update(run.opt, scale=gradient_scale, **kwargs)
+    quick = run.watch.all_fine(run.opt, kwargs.get("factor", 1))
+    run.quick += quick
+    allowed = quick or run.watch.before_update(run.opt, scale=gradient_scale, **kwargs)
     run.watch.end_batch(factor=kwargs.get("factor", 1.0))
     return loss.item(), allowed
 
@@ -102,6 +104,44 @@ def test_losses_reach_the_guard_before_the_update():
     assert run.guard.losses == list(enumerate(values))
     assert run.guard.norms == []
     assert run.guard.optimizer_steps == 3
+
+
+def test_a_quick_look_is_enough_between_full_ones():
+    run = setup(in_step=True)
+    for _ in range(40):
+        batch(run, torch.randn(4, 3))
+    assert run.quick == 38  # all but steps 0 and 32
+    assert run.guard.step == run.guard.optimizer_steps == len(run.guard.losses) == 40
+
+
+@pytest.mark.parametrize(
+    "what", ["bad loss", "bad gradient", "no gradient", "other optimizer", "stopping", "new epoch"]
+)
+def test_a_quick_look_leaves_anything_unusual_to_the_full_one(what):
+    run = setup(in_step=True)
+    for _ in range(3):
+        batch(run, torch.randn(4, 3))
+    before = run.guard.losses[:]
+    optimizer = run.opt
+    run.opt.zero_grad()
+    loss = run.model(torch.randn(4, 3)).mean()
+    loss.backward()
+    run.watch.begin_batch(None)
+    run.watch.see_loss(loss * math.nan if what == "bad loss" else loss)
+    if what == "bad gradient":
+        run.model.bias.grad.fill_(math.inf)
+    elif what == "no gradient":
+        run.opt.zero_grad()
+    elif what == "other optimizer":
+        optimizer = torch.optim.SGD(run.model.parameters(), 0.1)
+    elif what == "stopping":
+        run.guard.should_stop = True
+    elif what == "new epoch":
+        run.watch.start_epoch(1)
+    assert not run.watch.all_fine(optimizer, 1)
+    assert run.guard.losses == before
+    run.watch.before_update(optimizer)
+    assert len(run.guard.losses) == 4
 
 
 def test_division_for_accumulation_is_undone():

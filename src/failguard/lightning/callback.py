@@ -48,9 +48,9 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     # Set on the instance for the time of a fit only, so that a guard copies and pickles before and after.
     _trainer: Any = None
     _module: Any = None
-    _watch: StepWatch | None = None
+    _host: StepWatch | None = None  # from the beginning
+    _watch: StepWatch | None = None  # the same, once the run has started
     _metrics: EpochMetrics
-    _is_started: bool = False
     _is_scaled: bool = False
     _batch_idx: int = 0
     _clip: Any = None  # the trainer's clipping, taken off for a step
@@ -81,7 +81,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         )
         if self._begin(watch) is None:
             return
-        self._trainer, self._module, self._watch = trainer, pl_module, watch
+        self._trainer, self._module, self._host = trainer, pl_module, watch
         self._metrics = EpochMetrics()
 
     @hook
@@ -93,38 +93,45 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing is measured here, but the last epoch may still be open."""
         self._close_late_epoch(trainer)
-        if self._watch is not None and self._guard is not None and self._is_started:
+        if self._watch is not None and self._guard is not None:
             self._watch.start_epoch(trainer.current_epoch)
             self._epoch_began_at = self._guard.step
 
     # One batch
 
-    # The next two are not hooks of failguard's kind: what they do cannot fail or is contained, and takes less than the
-    # wrapper would.
+    # The next three are not wrapped: the wrapper would cost as much as they do. What they do cannot fail, or is
+    # contained and accounted for further down.
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Keep the batch and the random state, to look again if it turns out bad."""
         watch = self._watch
-        if watch is not None and self._is_started:
+        if watch is not None:
             self._batch_idx = batch_idx
-            watch.remember_random_state()
+            if watch.keeps_random:
+                watch.remember_random_state()
             watch.begin_batch(batch)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         """The loss, divided for accumulation. A loss scaler scales it too; then the end of the batch has it."""
         watch = self._watch
-        if watch is not None and self._is_started and not self._is_scaled:
+        if watch is not None and not self._is_scaled:
             watch.see_loss(loss)
 
-    @hook
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Gradients are complete, unscaled, reduced over ranks and not clipped yet."""
         watch = self._watch
-        if watch is None or not self._is_started:
+        if watch is not None and not watch.all_fine(optimizer, trainer.accumulate_grad_batches):
+            self._look_closer(trainer, pl_module, optimizer)
+
+    @hook
+    def _look_closer(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        watch = self._watch
+        if watch is None:
             return
-        by_lightning = pl_module.automatic_optimization
-        factor = trainer.accumulate_grad_batches if by_lightning else 1
-        if not watch.before_update(optimizer, factor=factor, once_per_batch=by_lightning) and not self._is_scaled:
+        allowed = watch.before_update(
+            optimizer, factor=trainer.accumulate_grad_batches, once_per_batch=pl_module.automatic_optimization
+        )
+        if not allowed and not self._is_scaled:
             drop_gradients(optimizer)
             if trainer.gradient_clip_val is not None:  # None for this step: clipping by value raises without gradients
                 self._clip, trainer.gradient_clip_val = trainer.gradient_clip_val, None
@@ -133,11 +140,11 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The batch is done."""
         watch, guard = self._watch, self._guard
-        if watch is None or guard is None or not self._is_started:
+        if watch is None or guard is None:
             return
         if self._clip is not None:
             trainer.gradient_clip_val, self._clip = self._clip, None
-        factor = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+        factor = trainer.accumulate_grad_batches
         if not watch.has_loss and isinstance(outputs, Mapping) and outputs.get("loss") is not None:
             watch.see_loss(outputs["loss"])
             factor = 1  # this one is not divided
@@ -163,7 +170,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """The epoch is over, its validation included."""
         guard, watch = self._guard, self._watch
-        if guard is None or watch is None or not self._is_started:
+        if guard is None or watch is None:
             return
         watch.settle()
         if guard.step == self._epoch_began_at:  # a late end of the last epoch has stopped the run before this one
@@ -199,7 +206,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         guard = self._guard
         if guard is None:
             return
-        if not self._is_started:
+        if self._watch is None:
             guard.containment.run("start", self._start)
             guard.note(
                 "No training batch was run: the training data loader is empty, or max_epochs, max_steps or "
@@ -212,7 +219,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         guard = self._guard
         if guard is None:
             return
-        if not self._is_started:
+        if self._watch is None:
             guard.containment.run("start", self._start)
         guard.containment.run("recording the exception", guard.fail, exception)
         self._finish(guard)
@@ -238,7 +245,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """The guard's state goes where Lightning keeps that of callbacks. After the fit it is the last one."""
         guard = self._guard
-        if guard is not None and self._is_started:
+        if guard is not None and self._watch is not None:
             self._state = guard.containment.run("saving the guard's state", self._state_now, guard)
         if self._state is not None:
             checkpoint.setdefault("callbacks", {})[self.state_key] = self._state
@@ -246,13 +253,13 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     @hook
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Mapping[str, Any]) -> None:
         """Taken in when training starts."""
-        if not self._is_started:
+        if self._watch is None:
             self._state = (checkpoint.get("callbacks") or {}).get(self.state_key)
 
     # How it is done
 
     def _start(self) -> None:
-        guard, watch, trainer = self._guard, self._watch, self._trainer
+        guard, watch, trainer = self._guard, self._host, self._trainer
         if guard is None or watch is None:
             return
         facts = guard.containment.run("reading the facts of the run", read_facts, trainer, self._module)
@@ -266,7 +273,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         run_id, address = logger_run(trainer) if writes else (None, None)
         guard.start(facts, writes=writes, mlflow_run_id=run_id, mlflow_tracking_uri=address)
         watch.start(guard, facts)
-        self._is_started = True
+        self._watch = watch
 
     def _state_now(self, guard: Guard) -> dict[str, Any]:
         return {"guard": guard.state_dict(), "metrics": self._metrics.state_dict()}
@@ -305,7 +312,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
                 guard.note("Another rank asked to stop; its log says why.")
 
     def _finish(self, guard: Guard) -> None:
-        if self._watch is not None and self._is_started:
+        if self._watch is not None:
             guard.containment.run("settle", self._watch.settle)
             self._state = guard.containment.run("saving the guard's state", self._state_now, guard)
         self._end()
@@ -321,9 +328,9 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
 _OF_ONE_FIT = (
     "_trainer",
     "_module",
+    "_host",
     "_watch",
     "_metrics",
-    "_is_started",
     "_is_scaled",
     "_batch_idx",
     "_clip",

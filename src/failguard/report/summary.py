@@ -12,6 +12,8 @@ from failguard.report.run_report import RunReport
 
 __all__ = ["Summary", "block", "cause_title", "duration", "one_line", "percent", "place", "summarize"]
 
+SHARE_FROM_S = 10.0  # of a shorter run the share says more about its shortness than about the cost of watching
+
 EARLY_STOP = "metric.no_improvement"
 
 # Control characters could steer a terminal; marks of writing direction could make text read as something else.
@@ -184,7 +186,8 @@ def _numbers(report: RunReport) -> Iterator[tuple[str, str]]:
             text += ", weights restored"
         yield "Best", text
     if report.overhead.total_s > 0:
-        yield (
-            "Watching",
-            f"{percent(report.overhead.share)} of the time, and {duration(report.overhead.once_s)} at the start",
-        )
+        overhead = report.overhead
+        if report.progress.duration_s < SHARE_FROM_S:
+            yield "Watching", f"{duration(overhead.total_s)} in all"
+        else:
+            yield "Watching", f"{percent(overhead.share)} of the time, and {duration(overhead.once_s)} at the start"

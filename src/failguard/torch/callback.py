@@ -198,7 +198,8 @@ class FailGuard(GuardCallback):
         guard.start(facts, writes=rank() == 0)
         watch.start(guard, facts)
         guard.start_epoch(0)
-        watch.remember_random_state()
+        if watch.keeps_random:
+            watch.remember_random_state()
 
     def _step(self, guard: Guard, loss: Any, batch: Any) -> bool:
         watch = self._watch
@@ -209,11 +210,14 @@ class FailGuard(GuardCallback):
             watch.reject_loss(loss)
         else:
             watch.see_loss(loss)
-        allowed = watch.before_update(self._update, scale=self._scale(), once_per_batch=True)
+        allowed = watch.all_fine(self._update, 1) or watch.before_update(
+            self._update, scale=self._scale(), once_per_batch=True
+        )
         if not allowed:
             drop_gradients(self._update)
         watch.end_batch()
-        watch.remember_random_state()
+        if watch.keeps_random:
+            watch.remember_random_state()
         if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
             self._agree(guard)
         return allowed

@@ -30,11 +30,15 @@ def data() -> tuple[Any, Any]:
 @pytest.fixture
 def make_model() -> Callable[..., Any]:
     def make(
-        *layers: Any, optimizer: Any = None, loss: Any = None, cls: Any = keras.Sequential, **compiling: Any
+        layers: Callable[[], list[Any]] | None = None,
+        optimizer: Any = None,
+        loss: Any = None,
+        cls: Any = keras.Sequential,
+        **compiling: Any,
     ) -> Any:
-        keras.utils.set_random_seed(3)
-        layers = layers or (keras.layers.Dense(8, activation="tanh", name="hidden"),)
-        model = cls([keras.Input((6,)), *layers, keras.layers.Dense(3, name="out")], name="net")
+        keras.utils.set_random_seed(3)  # before the layers, which draw their seeds when they are made
+        hidden = [keras.layers.Dense(8, activation="tanh", name="hidden")] if layers is None else layers()
+        model = cls([keras.Input((6,)), *hidden, keras.layers.Dense(3, name="out")], name="net")
         model.compile(
             optimizer=optimizer or keras.optimizers.Adam(1e-2),
             loss=loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -15,6 +15,20 @@ from failguard import Status
 pytestmark = pytest.mark.framework
 
 
+def _assert_same(first: list[Any], second: list[Any]) -> None:
+    """Equal to the last bit."""
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def _with_statistics_and_dropout() -> list[Any]:
+    return [
+        keras.layers.Dense(8, activation="relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.3),
+    ]
+
+
 @pytest.mark.parametrize(
     "compiling",
     [
@@ -33,16 +47,14 @@ def test_a_run_is_bit_identical_with_and_without_the_guard(
     guard = make_guard()
     for watching in (None, guard):
         model = make_model(
-            keras.layers.Dense(8, activation="relu"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.3),
+            _with_statistics_and_dropout,
             metrics=["accuracy"],
             **compiling,
         )
         history = fit(model, data, watching, validation_data=data, shuffle=True)
         runs.append(state(model))
         histories.append(history.history)
-    assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
+    _assert_same(*runs)
     assert histories[0] == histories[1]
     report = guard.report
     assert report.status is Status.COMPLETED
@@ -71,7 +83,7 @@ def test_so_it_is_with_other_optimizers(
         model = make_model(optimizer=optimizer())
         fit(model, data, watching, epochs=1)
         runs.append(state(model))
-    assert all(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
+    _assert_same(*runs)
     assert guard.report.part_errors == []
     assert 0.01 < series(guard.report, "gradient_norm")[0] < 10.0  # unscaled
 
