@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -218,6 +219,26 @@ def test_a_monitor_that_never_appears_is_named_with_what_exists(caplog: pytest.L
     assert not guard.should_stop
 
 
+def test_a_validation_that_is_still_to_come_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    facts = Facts(framework="torch", max_epochs=10, steps_per_epoch=10, validates=True)
+    guard = guard_of(facts=facts, patience=3, monitor_is_named=True)
+    with caplog.at_level(logging.WARNING, "failguard"):
+        train(guard, [1.0])
+        assert caplog.records == []
+        train(guard, [1.0], {"val_acc": 0.5})
+        train(guard, [1.0], {"val_acc": 0.5})
+    assert [("val_loss" in r.message) for r in caplog.records] == [True]
+
+
+def test_a_state_for_another_monitor_gives_no_best_value() -> None:
+    first = guard_of()
+    train(first, [1.0], {"val_loss": 0.5})
+    second = Guard(Settings(sinks=[], resources=False, monitor="val_acc", mode="max"), StandInHost(), "torch")
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert second.step == 1
+    assert second.history.improvement.best_value is None
+
+
 def test_the_default_monitor_may_be_absent_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
     guard = guard_of()
     with caplog.at_level(logging.WARNING, "failguard"):
@@ -283,6 +304,8 @@ def test_state_carries_over_to_a_resumed_run() -> None:
         train(second, [1.0] * 5, {"val_loss": value})
     assert second.should_stop
     assert second.report.run.resumed
+    second.finish()
+    assert any("before this run was resumed" in note for note in second.report.notes)
     assert len(second.history.steps["loss"]) == 25
 
 
@@ -346,3 +369,57 @@ def test_finishing_twice_changes_nothing() -> None:
     guard.finish()
     assert guard.report is report
     assert report.status is Status.COMPLETED
+
+
+class Unreadable(dict[str, Any]):
+    """A mapping of the user's whose contents cannot be read."""
+
+    def items(self) -> Any:
+        raise RuntimeError("not now")
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("not now")
+
+
+def test_a_config_that_cannot_be_read_is_left_out_with_a_word() -> None:
+    guard = guard_of(config=Unreadable(lr=0.1), tags=Unreadable(team="a"))
+    assert all(train(guard, [1.0, 0.9]))
+    guard.finish()
+    assert guard.report.run.config == guard.report.run.tags == {}
+    assert [note.split()[0] for note in guard.report.notes] == ["config", "tags"]
+
+
+def test_names_and_remarks_carry_no_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "token=abc123secret"
+    facts = Facts(framework="torch", notes=[f"cannot be measured: {secret}"])
+    names = dict.fromkeys(("experiment", "run_name", "hypothesis", "approach"), secret)
+    guard = guard_of(facts=facts, config={"note": secret}, tags={"note": secret}, **names)
+    guard.note(secret)
+    train(guard, [1.0])
+    running = json.dumps(guard.report.to_dict())
+    guard.finish()
+    assert "abc123secret" not in running + json.dumps(guard.report.to_dict()) + caplog.text
+
+
+def test_dropped_updates_are_one_action_however_many() -> None:
+    guard = guard_of(policy="observe")
+    for _ in range(50):
+        guard.record_rows([1.0, math.nan], [], dropped=1)
+    guard.finish()
+    assert [a.what for a in guard.report.actions] == ["drop_update"]
+    assert any("50 updates" in note for note in guard.report.notes)
+
+
+def test_the_record_is_made_and_sampling_ends_whatever_fails_at_the_end(
+    contained: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = Guard(Settings(sinks=[]), StandInHost(), "torch")
+    guard.start(Facts(framework="torch"))
+    train(guard, [1.0])
+    monkeypatch.setattr(guard, "_settle_weights", lambda: 1 / 0)
+    monkeypatch.setattr("failguard.episodes.Episodes.take_in", lambda *_: 1 / 0)
+    monkeypatch.setattr("failguard.guard.look", lambda *_: [Finding("loss.spike", Severity.INFO, 0, 0, "")])
+    guard.finish()
+    assert guard.report.status is Status.COMPLETED
+    assert {e.part for e in guard.report.part_errors} == {"last look", "settling the weights"}
+    assert not any(t.name == "failguard-sampler" for t in threading.enumerate())

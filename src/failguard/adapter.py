@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from time import perf_counter
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 
-from failguard.core.containment import Containment
+from failguard.core.containment import Containment, PartError
 from failguard.core.finding import Status
 from failguard.core.host import Host
 from failguard.core.improvement import Mode
+from failguard.core.log import logger
 from failguard.core.run_info import RunInfo
 from failguard.detectors.base import Detector
 from failguard.errors import FailGuardError, TrainingFailure
@@ -24,9 +24,6 @@ from failguard.settings import Settings
 from failguard.sinks.base import Sink
 
 __all__ = ["DEFAULT_MONITOR", "GuardCallback", "disabled", "hook"]
-
-
-logger = logging.getLogger("failguard")
 
 
 class _Default(str):
@@ -171,11 +168,7 @@ class GuardCallback:
         if self._report is not None:
             return self._report
         if disabled():
-            return RunReport(
-                run=RunInfo(record_id="", started_at="", framework=self.framework),
-                status=Status.COMPLETED,
-                notes=["FAILGUARD_DISABLE is set: nothing was watched."],
-            )
+            return self._unwatched("FAILGUARD_DISABLE is set: nothing was watched.")
         raise FailGuardError("There is no report yet: no training was run with this guard.")
 
     def _begin(self, host: Host) -> Guard | None:
@@ -186,12 +179,15 @@ class GuardCallback:
         """
         if disabled():
             return None
+        self._end()  # of a run that its framework left without a word
         if self._report is not None:
             logger.info("failguard: this guard was used before; a new report and record begin.")
         self._report = None
         self._retired_hooks.clear()
         containment = Containment()
         self._guard = containment.run("guard", Guard, self.settings, host, self.framework)
+        if self._guard is None:
+            self._report = self._unwatched("The guard could not be made: nothing was watched.", containment.errors)
         return self._guard
 
     def _end(self) -> None:
@@ -199,8 +195,21 @@ class GuardCallback:
         guard, self._guard = self._guard, None
         if guard is None:
             return
-        guard.containment.run("finishing the run", guard.finish)
-        self._report = guard.report
+        containment = guard.containment
+        try:
+            containment.run("finishing the run", guard.finish)
+        finally:  # also where Ctrl-C ends the wait for a slow server
+            report = containment.run("the report", lambda: guard.report)
+            self._report = report or self._unwatched("The report could not be made.", containment.errors)
+
+    def _unwatched(self, remark: str, errors: Sequence[PartError] = ()) -> RunReport:
+        """A report for code that reads one where there is none of a run."""
+        return RunReport(
+            run=RunInfo(record_id="", started_at="", framework=self.framework),
+            status=Status.COMPLETED,
+            notes=[remark],
+            part_errors=list(errors),
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         if self._guard is not None:

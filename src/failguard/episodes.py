@@ -88,13 +88,16 @@ def root_of(findings: Sequence[Finding]) -> Finding | None:
     return max(same, key=lambda f: f.severity.rank)
 
 
-def _gravity(finding: Finding) -> tuple[int, bool]:
-    """Sorts the finding to start from first. Ties are left to the order in time."""
+def _gravity(finding: Finding) -> tuple[int, bool, bool]:
+    """Sorts the finding to start from first: a bad metric comes after what is bad in training itself.
+
+    Ties are left to the order in time.
+    """
     is_ending = finding.code in _ENDINGS
     rank = finding.severity.rank
     if is_ending:  # an early stop or an interrupt outranks warnings, never errors
         rank = max(rank, Severity.WARNING.rank)
-    return -rank, not is_ending
+    return -rank, not is_ending, finding.code == "metric.non_finite"
 
 
 def _order(finding: Finding) -> tuple[int, int, int]:

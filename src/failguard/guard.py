@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,9 @@ from failguard.core.finding import Finding, Status
 from failguard.core.history import History
 from failguard.core.host import Host
 from failguard.core.improvement import Improvement
+from failguard.core.log import logger
 from failguard.core.observation import ExceptionFacts, Observation
+from failguard.detectors.look import by_event, look
 from failguard.detectors.presets import detectors_for
 from failguard.episodes import Episodes
 from failguard.errors import TrainingFailure
@@ -30,8 +31,6 @@ from failguard.resources import available_memory_bytes
 from failguard.settings import Settings
 
 __all__ = ["Guard"]
-
-logger = logging.getLogger("failguard")
 
 PROGRESS_EVERY_S = 10.0
 MEMORY_SHARE = 0.1  # of free memory that a copy of the weights may take
@@ -80,12 +79,12 @@ class Guard:
         self._policy = settings.resolved_policy
         self._episodes = Episodes(settings.ignore)
         self._recorder = Recorder(settings, framework, self.history, self.containment, self.accounting)
-        detectors = detectors_for(settings)
-        self._detectors = {event: [d for d in detectors if event in getattr(d, "events", Event)] for event in Event}
+        self._detectors = by_event(detectors_for(settings))
         self._losses = self.history.step_series("loss")
         self._norms = self.history.step_series("gradient_norm")
         self._step_s = self.history.step_series("step_s")
         self._bad_value = False  # a value of the batch in progress is not finite
+        self._said_monitor_missing = False
         self._ending = False  # too late to act
         self._drop = False  # the pending update must not be applied
         self._drops = 0
@@ -175,14 +174,11 @@ class Guard:
         if self._bad_value:
             self._bad_value = False
             self._look(Event.STEP)
-            # A framework may take some steps to stop (min_epochs, ranks that agree): bad updates stay out until it does.
+            # A framework may take some steps to stop (min_epochs, ranks that agree): bad updates stay out till then.
             self._drop = self._drop or (self.should_stop and self._policy.acts)
         if self._drop:
             self._drop = False
-            self._drops += 1
-            if self._drops == 1:
-                reason = "The update of this step was kept from the weights."
-                self._recorder.act("drop_update", self.step, self.epoch, reason)
+            self._count_drops(1, "The update of this step was kept from the weights.")
             return False
         self.optimizer_steps += 1
         return True
@@ -232,9 +228,7 @@ class Guard:
                 self._drop = False
         self.optimizer_steps += n - dropped
         if dropped:
-            self._recorder.act(
-                "drop_update", self.step, self.epoch, f"The compiled step kept {dropped} update(s) from the weights."
-            )
+            self._count_drops(dropped, f"The compiled step kept {dropped} update(s) from the weights.")
         if self.accounting.detectors.due(self.step):
             self._look(Event.STEP)
             self.accounting.detectors.ran(self.step, perf_counter() - now, self.typical_step_s)
@@ -263,7 +257,7 @@ class Guard:
         if monitor in named and (validated or not monitor.startswith("val")):
             if self.history.improvement.update(named[monitor], epoch=self.epoch, step=last_step):
                 self._save_weights()
-        elif monitor not in named and self._epochs_seen == 0 and self.settings.monitor_is_named:
+        elif monitor not in named and self._monitor_is_due(validated):
             self._say_monitor_missing(named, validated)
         values = dict(named)
         bad_weights = self._count_bad_weights()
@@ -288,9 +282,12 @@ class Guard:
         if self.finished:
             return
         self._ending = True
-        self._look(Event.RUN_END, step=self.step - 1)
+        # Each part by itself, so that the record is written and the threads end whatever else fails.
+        self.containment.run("last look", self._look, Event.RUN_END, step=self.step - 1)
         self.finished = True
-        self._settle_weights()
+        self.containment.run("settling the weights", self._settle_weights)
+        if self._drops > 1:
+            self._recorder.note(f"{self._drops:,} updates in all were kept from the weights.")
         self._recorder.finish(self._status(), self._progress_numbers())
 
     # What others may ask
@@ -328,24 +325,28 @@ class Guard:
             "epoch": self.epoch,
             "optimizer_steps": self.optimizer_steps,
             "epochs_seen": self._epochs_seen,
+            "monitor": [self.settings.monitor, self.settings.mode],
             "history": self.history.state_dict(),
-            "episodes": self._episodes.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint. Call before :meth:`start`."""
+        """Go on from a checkpoint. Call before :meth:`start`.
+
+        Findings are not carried over: a symptom that is still there is found again, in the report of this run.
+        """
         self.step = int(state["step"])
         self.epoch = int(state["epoch"])
         self.optimizer_steps = int(state["optimizer_steps"])
         self._epochs_seen = int(state["epochs_seen"])
         self.history.load_state_dict(state["history"])
-        self._episodes.load_state_dict(state["episodes"])
+        if list(state["monitor"]) != [self.settings.monitor, self.settings.mode]:
+            self.history.improvement = Improvement(self.settings.mode, self.settings.min_delta)
         self._losses = self.history.step_series("loss")
         self._norms = self.history.step_series("gradient_norm")
         self._step_s = self.history.step_series("step_s")
         self.accounting.gradients.restart(self.step)
         self.accounting.detectors.restart(self.step)
-        self._recorder.resumed = True
+        self._recorder.resumed_at_step = self.step
 
     # How it is done
 
@@ -368,11 +369,7 @@ class Guard:
             validated=validated,
             exception=exception,
         )
-        found = []
-        for detector in self._detectors[event]:
-            finding = self.containment.run(f"detector {detector.code}", detector.check, observation, self.history)
-            if finding is not None:
-                found.append(finding)
+        found = look(self._detectors[event], observation, self.history, self.containment)
         if found:
             self._raise_findings(found)
 
@@ -403,6 +400,12 @@ class Guard:
         self._recorder.stop_code = None if finding is None else finding.code
         self._recorder.act("stop", self.step, self.epoch, decision.reason)
         self.containment.run("stopping the run", self.host.apply, decision)
+
+    def _count_drops(self, updates: int, reason: str) -> None:
+        """Updates were kept from the weights. One action stands for all of them; a run may drop every one."""
+        if self._drops == 0:
+            self._recorder.act("drop_update", self.step, self.epoch, reason)
+        self._drops += updates
 
     def _save_weights(self) -> None:
         """Keep the weights of the best epoch, if they are wanted and memory allows."""
@@ -448,6 +451,11 @@ class Guard:
                 reason = f"Weights of epoch {best.best_epoch} ({self.settings.monitor} {best.best_value:.6g}) are back."
                 self._recorder.act("restore_best_weights", self.step - 1, self.epoch, reason)
                 names = []
+        elif wanted and self._recorder.resumed_at_step is not None:
+            self.note(
+                f"The best weights, of epoch {self.history.improvement.best_epoch}, are from before this run was "
+                "resumed: take them from its checkpoint."
+            )
         self._weights_are_bad = bool(names)
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -461,14 +469,22 @@ class Guard:
             return Status.FAILED
         return Status.STOPPED if self.should_stop else Status.COMPLETED
 
+    def _monitor_is_due(self, validated: bool) -> bool:
+        """Whether the monitored metric should have been seen by now, and its absence was not said yet."""
+        if not self.settings.monitor_is_named or self._said_monitor_missing:
+            return False
+        waits = self.settings.monitor.startswith("val") and not validated and self.history.facts.validates
+        self._said_monitor_missing = not waits
+        return not waits and self.settings.monitor not in self.history.epochs
+
     def _say_monitor_missing(self, named: Mapping[str, float], validated: bool) -> None:
         exist = ", ".join(sorted(named)) or "none"
         remedy = "Log it, or name one of these" if named else "Log it"
         if self.settings.monitor.startswith("val") and not validated:
             remedy = "There was no validation in this epoch: pass validation data, or name a training metric"
         self.note(
-            f"monitor={self.settings.monitor!r} is not among the metrics of the first epoch ({exist}). {remedy}; until "
-            "it appears, early stopping and overfitting checks rest."
+            f"monitor={self.settings.monitor!r} is not among the metrics of epoch {self.epoch} ({exist}). {remedy}; "
+            "until it appears, early stopping and overfitting checks rest."
         )
 
     def _progress(self) -> None:

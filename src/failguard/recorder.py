@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
+from typing import Any
 
 from failguard.accounting import Accounting
 from failguard.core.containment import Containment
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Status
 from failguard.core.history import History
+from failguard.core.log import logger
 from failguard.core.observation import ExceptionFacts
 from failguard.core.redaction import redact, redact_text
 from failguard.core.run_info import RunInfo
@@ -26,15 +27,13 @@ from failguard.sinks.delivery import Delivery, sinks_for
 
 __all__ = ["Recorder"]
 
-logger = logging.getLogger("failguard")
-
 
 class Recorder:
     """Collects findings, actions and remarks of one run.
 
     Attributes:
         exception: What training raised.
-        resumed: The run goes on from a checkpoint.
+        resumed_at_step: The step at which the run goes on from a checkpoint, ``None`` for a new run.
         stop_code: Code of the finding that ended the run, ``None`` while it runs.
     """
 
@@ -62,7 +61,7 @@ class Recorder:
         self._run = RunInfo(record_id="", started_at="", framework=framework)
         self._environment: dict[str, object] = {}
         self.exception: ExceptionFacts | None = None
-        self.resumed = False
+        self.resumed_at_step: int | None = None
         self.stop_code: str | None = None
         self.snapshot_bytes = 0
 
@@ -70,22 +69,21 @@ class Recorder:
         """The run begins: name it, start sampling and delivery."""
         settings = self._settings
         now = datetime.now(UTC).astimezone()
-        config = redact(dict(settings.config if settings.config is not None else facts.config))
-        facts.config = config
+        facts.config = config = self._copied("config", facts.config if settings.config is None else settings.config)
         self._started_at = perf_counter()
         self._run = RunInfo(
             record_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
             started_at=now.isoformat(timespec="seconds"),
             framework=self._framework,
-            experiment=settings.experiment,
-            run_name=settings.run_name,
+            experiment=redact(settings.experiment),
+            run_name=redact(settings.run_name),
             hypothesis=redact(settings.hypothesis),
             approach=redact(settings.approach),
-            tags={k: str(v) for k, v in redact(dict(settings.tags or {})).items()},
+            tags={k: str(v) for k, v in self._copied("tags", settings.tags).items()},
             config=config,
             mlflow_run_id=mlflow_run_id,
             mlflow_tracking_uri=redact(mlflow_tracking_uri),
-            resumed=self.resumed,
+            resumed=self.resumed_at_step is not None,
         )
         self._environment = self._containment.run("environment", environment) or {}
         if settings.resources is not False:
@@ -157,6 +155,7 @@ class Recorder:
         if self._final is not None:
             return self._final
         facts = self._history.facts
+        facts = replace(facts, notes=[*map(redact_text, facts.notes)])  # the adapter goes on filling in the original
         findings = list(self._findings)
         root = root_of(findings)
         best = self._history.improvement
@@ -201,18 +200,27 @@ class Recorder:
         report.part_errors = list(self._containment.errors)
         return report
 
+    def _copied(self, name: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A plain copy of a mapping of the user's, without secrets."""
+        copied = redact(values if values is not None else {})
+        if isinstance(copied, dict):
+            return copied
+        self.note(f"{name} could not be read and was left out: {type(values).__name__} raised.")
+        return {}
+
     def _compute(self, status: Status, numbers: Progress) -> Compute:
         """Hours used, wasted (after the last weights worth keeping) and saved (the rest of the plan, at this pace)."""
         used_h = numbers.duration_s / 3600.0
         saved_h = wasted_h = None
-        if numbers.steps > 0:
-            h_per_step = used_h / numbers.steps
+        steps = numbers.steps - (self.resumed_at_step or 0)  # of this session
+        if steps > 0:
+            h_per_step = used_h / steps
             if status is Status.STOPPED and numbers.steps_saved is not None:
                 saved_h = numbers.steps_saved * h_per_step
             if status in (Status.STOPPED, Status.FAILED):
                 best_step = self._history.improvement.best_step
                 kept_steps = 0 if best_step is None else best_step + 1
-                wasted_h = max(numbers.steps - kept_steps, 0) * h_per_step
+                wasted_h = min(max(numbers.steps - kept_steps, 0), steps) * h_per_step
             elif status is Status.COMPLETED:
                 wasted_h = 0.0
         return Compute(used_h=used_h, wasted_h=wasted_h, saved_h=saved_h)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from failguard.core.codes import check_finding_code
 from failguard.core.improvement import Mode
+from failguard.core.redaction import short
 from failguard.detectors.base import Detector
 from failguard.errors import ConfigurationError
 from failguard.policy import Policy
@@ -84,6 +85,8 @@ class Settings:
         # The dataclass is frozen so that a guard's settings never change under it; normalising is part of making it.
         object.__setattr__(self, "policy", Policy.coerce(self.policy))
         object.__setattr__(self, "ignore", tuple(check_finding_code(c) for c in _items("ignore", self.ignore)))
+        if isinstance(self.alerts, str):  # not shown: most of an address may be a secret
+            raise ConfigurationError("alerts takes a list of addresses or callables, such as [address], not text.")
         object.__setattr__(self, "alerts", tuple(_items("alerts", self.alerts)))
         for target in self.alerts:
             if not isinstance(target, str) and not callable(target):
@@ -121,6 +124,8 @@ class Settings:
             if isinstance(detector, type) or not callable(getattr(detector, "check", None)):
                 raise _unusable("detectors", detector, "objects with a code and a method check(observation, history)")
             check_finding_code(str(getattr(detector, "code", "")))
+            if not isinstance(getattr(detector, "events", ()), Collection):
+                raise _unusable("detectors", detector, "detectors whose events are a set of Event")
 
     def _check_sinks(self) -> None:
         if isinstance(self.sinks, str):
@@ -133,6 +138,12 @@ class Settings:
                 raise _unusable(
                     "sinks", sink, f"objects of the Sink protocol (missing: {', '.join(missing) or 'call it'})"
                 )
+        names = [sink.name for sink in self.sinks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigurationError(
+                f"sinks holds more than one sink of the name {twice[0]!r}. Keep one, or give each a name of its own."
+            )
 
 
 def keyword_names() -> tuple[str, ...]:
@@ -141,7 +152,7 @@ def keyword_names() -> tuple[str, ...]:
 
 
 def _unusable(name: str, value: object, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}={value!r} cannot be used: {name} takes {allowed}.")
+    return ConfigurationError(f"{name}={short(value, 200)} cannot be used: {name} takes {allowed}.")
 
 
 def _is_whole(value: object) -> bool:
@@ -155,5 +166,5 @@ def _is_number(value: object) -> bool:
 def _items(name: str, value: object) -> Sequence[Any]:
     # A bare string is a sequence too, and a likely slip: ignore="loss.spike".
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise _unusable(name, value, f"a list, such as [{value!r}]" if isinstance(value, str) else "a list")
+        raise _unusable(name, value, f"a list, such as [{short(value, 200)}]" if isinstance(value, str) else "a list")
     return value

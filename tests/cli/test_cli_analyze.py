@@ -40,7 +40,7 @@ def test_fail_on(content: str, fail_on: str, code: int) -> None:
 
 
 def test_fail_on_error_lets_a_warning_pass() -> None:
-    rows = "".join(f"{i},{0.9**i},{0.5 + 0.02 * abs(i - 10)}\n" for i in range(40))
+    rows = "".join(f"{i},{0.9**i},{0.5 + 0.01 * abs(i - 10)}\n" for i in range(40))
     content = "epoch,train_loss,val_loss\n" + rows
     assert "metric.overfitting" in analyze(content).stdout
     assert analyze(content, "--fail-on", "warning").exit_code == 1

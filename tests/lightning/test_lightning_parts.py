@@ -4,7 +4,6 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-
 import torch
 
 pytest.importorskip("lightning")

@@ -2,8 +2,8 @@ import math
 from dataclasses import dataclass
 
 import pytest
-
 import torch
+
 from failguard.core.facts import Facts, ModelFacts
 from failguard.torch.batches import BatchReader, batch_size, class_prior_entropy, non_finite_part, split, tensors
 

@@ -1,8 +1,8 @@
 import pytest
-
 import torch
-from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, plain_values, settings_of, versions
 from torch import nn
+
+from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, plain_values, settings_of, versions
 
 pytestmark = pytest.mark.framework
 

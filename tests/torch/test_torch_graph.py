@@ -1,9 +1,9 @@
 import pytest
-import torch.nn.functional as F
-
 import torch
-from failguard.torch.graph import read_graph
+import torch.nn.functional as F
 from torch import nn
+
+from failguard.torch.graph import read_graph
 
 pytestmark = pytest.mark.framework
 

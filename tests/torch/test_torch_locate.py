@@ -1,13 +1,13 @@
 import math
 
 import pytest
-import torch.nn.functional as F
-
 import torch
+import torch.nn.functional as F
+from torch import nn
+
 from failguard.core.finding import Finding, Severity, Where
 from failguard.torch.locate import call_model, locate
 from failguard.torch.protect import random_state, unchanged
-from torch import nn
 
 pytestmark = pytest.mark.framework
 

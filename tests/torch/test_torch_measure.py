@@ -1,11 +1,11 @@
 import math
 
 import pytest
-
 import torch
+from torch import nn
+
 from failguard.errors import InputError
 from failguard.torch.measure import Sentinel, global_norm, gradients, loss_value
-from torch import nn
 
 pytestmark = pytest.mark.framework
 

@@ -1,8 +1,8 @@
 import math
 
 import pytest
-
 import torch
+
 from failguard.torch.readback import SLOTS, Readback
 
 pytestmark = pytest.mark.framework

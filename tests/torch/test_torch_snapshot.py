@@ -1,10 +1,10 @@
 import math
 
 import pytest
-
 import torch
-from failguard.torch.snapshot import RunningStatistics, Snapshot, non_finite_parameters
 from torch import nn
+
+from failguard.torch.snapshot import RunningStatistics, Snapshot, non_finite_parameters
 
 pytestmark = pytest.mark.framework
 

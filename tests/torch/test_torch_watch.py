@@ -4,8 +4,9 @@ import math
 from types import SimpleNamespace
 
 import pytest
-
 import torch
+from torch import nn
+
 from failguard.accounting import Accounting
 from failguard.core.containment import Containment
 from failguard.core.decision import Action, Decision
@@ -14,7 +15,6 @@ from failguard.core.finding import Finding, Severity
 from failguard.torch.device import DeviceStepWatch
 from failguard.torch.readback import Readback
 from failguard.torch.watch import StepWatch, drop_gradients
-from torch import nn
 
 pytestmark = pytest.mark.framework
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from failguard.analysis.values import as_float, short
+from failguard.analysis.values import as_float
+from failguard.core.log import logger
+from failguard.core.redaction import short
 from failguard.errors import ConfigurationError, InputError
 
 __all__ = ["Answer", "FailureDetector"]
-
-logger = logging.getLogger("failguard")
 
 Answer = Literal["divergence", "no_learning", "overfitting", "completed"]
 

@@ -13,7 +13,6 @@ from failguard.accounting import Accounting
 from failguard.analysis.course import Course, Epoch, Per, arrange
 from failguard.analysis.csv_log import read_csv
 from failguard.analysis.log import Log, read_series
-from failguard.analysis.values import short
 from failguard.core.containment import Containment
 from failguard.core.event import Event
 from failguard.core.facts import Facts
@@ -21,7 +20,9 @@ from failguard.core.finding import Status
 from failguard.core.history import History
 from failguard.core.improvement import Improvement, Mode
 from failguard.core.observation import Observation
+from failguard.core.redaction import short
 from failguard.detectors.base import Detector
+from failguard.detectors.look import by_event, look
 from failguard.detectors.presets import detectors_for
 from failguard.episodes import Episodes
 from failguard.errors import ConfigurationError, InputError
@@ -117,10 +118,7 @@ class _Replay:
         self.episodes = Episodes(settings.ignore)
         accounting = Accounting(settings.overhead_budget)
         self.recorder = Recorder(settings, "log", self.history, self.containment, accounting)
-        detectors = detectors_for(settings)
-        self.detectors: dict[Event, list[Detector]] = {
-            event: [d for d in detectors if event in getattr(d, "events", Event)] for event in Event
-        }
+        self.detectors = by_event(detectors_for(settings))
         self.bad_looks = 0
 
     def run(self, course: Course) -> RunReport:
@@ -184,11 +182,7 @@ class _Replay:
         self, event: Event, step: int, epoch: int, values: Mapping[str, float] | None = None, validated: bool = False
     ) -> None:
         observation = Observation(event, step, step + 1, epoch, values or {}, validated)
-        found = []
-        for detector in self.detectors[event]:
-            finding = self.containment.run(f"detector {detector.code}", detector.check, observation, self.history)
-            if finding is not None:
-                found.append(finding)
+        found = look(self.detectors[event], observation, self.history, self.containment)
         for finding in self.episodes.take_in(found):
             self.recorder.add(finding)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from failguard.analysis.values import as_floats, short
+from failguard.analysis.values import as_floats
+from failguard.core.redaction import short
 from failguard.errors import InputError
 
 __all__ = ["Column", "Log", "read_series"]

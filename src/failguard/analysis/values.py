@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from failguard.core.redaction import short
 from failguard.errors import InputError
 
-__all__ = ["as_float", "as_floats", "short"]
-
-
-def short(value: object) -> str:
-    """The value's representation for a message, at most 60 characters."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - an object that cannot be shown still needs a message
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 60 else text[:57] + "..."
+__all__ = ["as_float", "as_floats"]
 
 
 def as_float(value: Any, what: str) -> float | None:

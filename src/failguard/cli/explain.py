@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
+from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,8 +59,14 @@ def _finding(code: str) -> None:
 
     finding = FINDINGS[code]
     typer.echo(f"{code}: a finding, usually of severity {finding.severity}.\n{finding.meaning}\n")
-    document = _detectors().get(code)
-    typer.echo(_plain(document) if document else "This version has no detector of its own for it.")
+    detector = _detectors().get(code)
+    if detector is None:
+        typer.echo("This version has no detector of its own for it.")
+    else:
+        typer.echo(_plain(inspect.getdoc(type(detector)) or ""))
+        defaults = [f"{f.name} = {getattr(detector, f.name)}" for f in _settings_of(detector)]
+        if defaults:
+            typer.echo(f"\nDefaults: {', '.join(defaults)}.")
     causes = [row.code for row in KNOWLEDGE if code in row.symptoms]
     if causes:
         typer.echo(f"\nCauses that are considered: {', '.join(causes)}.")
@@ -81,13 +89,17 @@ def _cause(code: str) -> None:
         typer.echo(f"Configuration that is looked at: {', '.join(row.config)}.")
 
 
-def _detectors() -> dict[str, str]:
-    """Documentation of each detector by its code."""
+def _settings_of(detector: Any) -> Sequence[Field[Any]]:
+    return fields(detector) if is_dataclass(detector) else ()
+
+
+def _detectors() -> dict[str, Any]:
+    """Each detector by its code."""
     from failguard.detectors.presets import detectors_for
     from failguard.settings import Settings
 
     detectors = detectors_for(Settings(detectors="full", patience=1, sinks=[]))
-    return {d.code: inspect.getdoc(type(d)) or "" for d in detectors}
+    return {d.code: d for d in detectors}
 
 
 def _plain(document: str) -> str:

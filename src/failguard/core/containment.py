@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from failguard.core.redaction import redact_text
+from failguard.core.exceptions import exception_facts
+from failguard.core.log import logger
 from failguard.errors import FailGuardError
 
 __all__ = ["Containment", "PartError"]
-
-logger = logging.getLogger("failguard")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,13 +66,13 @@ class Containment:
     def record(self, part: str, error: BaseException) -> None:
         """Note that a part failed, and retire it. Re-raised in failguard's own tests."""
         if part not in self._errors:
-            message = redact_text(f"{type(error).__name__}: {error}")
-            trace = redact_text("".join(traceback.format_exception(error)))
-            self._errors[part] = PartError(part, message, trace)
+            facts = exception_facts(error)
+            message = f"{facts.type_name}: {facts.message}"
+            self._errors[part] = PartError(part, message, facts.trace)
             if isinstance(error, FailGuardError):  # a clear message for the user, not a defect
-                logger.warning("failguard: %s is switched off: %s", part, error)
+                logger.warning("failguard: %s is switched off: %s", part, facts.message)
             else:
                 logger.warning("failguard: %s failed and is switched off; training goes on: %s", part, message)
-                logger.debug("failguard: traceback of %s\n%s", part, trace)
+                logger.debug("failguard: traceback of %s\n%s", part, facts.trace)
         if reraise and not isinstance(error, FailGuardError):
             raise error

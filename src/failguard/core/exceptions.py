@@ -73,7 +73,10 @@ def _user_frame(error: BaseException) -> str | None:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        found = _innermost(current.__traceback__)
+        try:
+            found = _innermost(current.__traceback__)
+        except Exception:  # noqa: BLE001  # the user's own source loader, or a working folder that was removed
+            return None
         if found is not None:
             return found
         current = current.__cause__ or current.__context__

@@ -65,6 +65,7 @@ class Facts:
         loss_name: Name of the loss where it can be read, such as ``"sparse_categorical_crossentropy"``.
         batch_size: Samples in a training batch.
         train_samples, validation_samples: Sizes of the data.
+        validates: There will be validations, perhaps not in every epoch; ``None`` where not known.
         steps_per_epoch, max_epochs, max_steps: The plan; ``None`` where open-ended.
         accumulate_batches: Training batches per optimizer step.
         loss_scaled: A mixed-precision loss scaler skips steps with bad gradients by itself.
@@ -88,6 +89,7 @@ class Facts:
     batch_size: int | None = None
     train_samples: int | None = None
     validation_samples: int | None = None
+    validates: bool | None = None
     steps_per_epoch: int | None = None
     max_epochs: int | None = None
     max_steps: int | None = None

@@ -18,7 +18,7 @@ from typing import Any
 
 from failguard.core.secret_keys import is_secret_key, words
 
-__all__ = ["REDACTED", "cut", "redact", "redact_text"]
+__all__ = ["REDACTED", "cut", "redact", "redact_text", "short"]
 
 REDACTED = "[redacted]"
 
@@ -185,6 +185,16 @@ def cut(text: str, limit: int) -> str:
         return text
     mark = f"... [cut, {len(text):,} characters]"
     return text[: max(limit - len(mark), 0)] + mark
+
+
+def short(value: object, limit: int = 60) -> str:
+    """The representation of a value for a message, without secrets, at most ``limit`` characters."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a value that cannot be shown still needs a message
+        text = f"<{type(value).__name__}>"
+    text = redact_text(text[: 20 * limit])
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def redact(value: Any) -> Any:

@@ -209,7 +209,8 @@ class LossNoLearning:
         guess = "guessing" if facts.trivial_loss_source == "output_width" else "always predicting the class frequencies"
         message = f"After {updates} updates the training loss is {recent:.4g}"
         message += f" and the best validation loss was {min(val):.4g}" if val else ""
-        message += f", hardly better than the {trivial:.4g} of {guess}."
+        compared = "worse than" if min(val or [recent]) > trivial and recent > trivial else "hardly better than"
+        message += f", {compared} the {trivial:.4g} of {guess}."
         evidence = _evidence(recent, start, updates, epochs, val) | {"trivial_loss": trivial}
         return _finding(observation, Severity.WARNING if fell else Severity.ERROR, message, evidence)
 

@@ -56,7 +56,7 @@ class LossNonFinite:
     def check(self, observation: Observation, history: History) -> Finding | None:
         """Look at the newest loss. The guard calls at once after a value that is not finite."""
         losses = history.steps.get("loss")
-        if losses is not None:
+        if losses is not None and len(losses):
             value, what = losses.last, "step"
         elif observation.event is Event.EPOCH_END and (losses := train_loss_per_epoch(history)) is not None:
             value, what = losses.last, "epoch"

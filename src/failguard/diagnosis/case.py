@@ -23,6 +23,7 @@ RISEN = 2.0  # times the level that counts as risen; a loss of single batches va
 BEYOND_NOISE = 10.0  # times the level
 WARM = 8  # values that show what is normal
 JUMP = 100.0  # times the level: more than any update from good data does
+CONFIRMED_IN = 32  # steps that the detector of divergence looks at
 NOISE_SPANS = 6.0  # robust standard deviations above the level that count as risen, for noisy losses
 
 
@@ -161,9 +162,11 @@ class Case:
 
     @cached_property
     def grew(self) -> bool:
-        """The loss rose for at least two values before it failed: no single batch did it."""
+        """The loss rose before it failed, over two values or at once within the first steps: no single batch did it."""
         approach = self.loss_approach
-        return approach is not None and approach.risen >= 2
+        if approach is None or approach.risen == 0:
+            return False
+        return approach.risen >= 2 or (approach.count < 2 * WARM and 0 < JUMP * approach.level <= approach.peak)
 
     @cached_property
     def located(self) -> bool:
@@ -205,14 +208,25 @@ class Case:
             # A divergence is confirmed already; elsewhere noise may pass twice the level, but hardly ten times.
             noise = 0.0 if self.root_code == "loss.divergence" else threshold
             threshold = min(max(noise, RISEN * level), BEYOND_NOISE * level)
-        risen = 0
-        for value in reversed(values):
-            if value <= threshold:
-                break
-            risen += 1
+        if self.root_code == "loss.divergence":  # it was confirmed over a window: single dips do not end the rise
+            risen = _risen(values, threshold, dips=CONFIRMED_IN // 2)
+        else:
+            risen = _risen(values, threshold)
         return Approach(
             per, len(values), level, max(values[-max(tail, risen) :]), risen, values[-risen] if risen else None
         )
+
+
+def _risen(values: list[float], threshold: float, dips: int = 0) -> int:
+    """How many of the newest values lie above a threshold, with at most ``dips`` in a row that do not."""
+    risen = below = 0
+    for count, value in enumerate(reversed(values), start=1):
+        below = 0 if value > threshold else below + 1
+        if below > dips:
+            break
+        if below == 0:
+            risen = count
+    return risen
 
 
 def _lowest_level(values: list[float]) -> tuple[float, float]:

@@ -7,33 +7,41 @@ reason, 5 for near proof.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from failguard.diagnosis.case import Case, Clue
 from failguard.diagnosis.clues_values import rate_words
+from failguard.diagnosis.config_lint import MOST_DROPOUT
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
     "constant_prediction",
+    "creeping_against",
     "enough_updates",
     "few_updates",
     "gradients_flow",
     "gradients_zero",
     "low_rate",
+    "no_gradients",
     "no_regularization",
     "nothing_trainable",
     "parameters_for_data",
     "rate_is_usual",
     "regularized",
     "something_trainable",
+    "strong_regularization",
+    "validation_creeps",
     "validation_learned",
     "validation_never_learned",
     "validation_turned",
+    "weights_stand_still",
 ]
 
 ENOUGH_UPDATES = 200  # below this a model may simply not have had the time
 TRIVIAL_BAND = 0.05  # a loss within 5 % of a constant prediction's has learned nothing to speak of
 MANY_PARAMETERS = 10.0  # per training sample: enough to memorise (Zhang et al. 2017 need 2 per sample)
 FEW_PARAMETERS = 1.0
+FEW_TRAINABLE = 0.01  # share of the parameters
 ZERO_GRADIENT = 1e-12
 
 
@@ -45,9 +53,16 @@ def constant_prediction(case: Case) -> Clue | None:
     if level is None or not trivial or trivial <= 0:
         return None
     if abs(level - trivial) <= TRIVIAL_BAND * trivial:
-        return Clue(1.5, f"the training loss stays at {number(level)} (a constant prediction gives {number(trivial)})")
+        return Clue(1.0, f"the training loss stays at {number(level)} (a constant prediction gives {number(trivial)})")
     if level > trivial:
-        return Clue(-1.5, f"the loss is {number(level)}, worse than the {number(trivial)} of a constant prediction")
+        return Clue(-2.5, f"the loss is {number(level)}, worse than the {number(trivial)} of a constant prediction")
+    val = case.history.improvement.best_value
+    if val is not None and "loss" in case.history.monitor and val > level + TRIVIAL_BAND * trivial:
+        return Clue(
+            1.5,
+            f"the training loss fell to {number(level)} by heart, with nothing of it in validation (best {number(val)}; a "
+            f"constant prediction gives {number(trivial)})",
+        )
     return Clue(-1.5, f"the loss of {number(level)} is below the {number(trivial)} of a constant prediction")
 
 
@@ -61,6 +76,42 @@ def gradients_flow(case: Case) -> Clue | None:
     return Clue(-3.0, f"no gradient reaches the weights (median norm {number(level)})")
 
 
+def validation_creeps(case: Case) -> Clue | None:
+    """Validation gets better at every epoch, by next to nothing: the model learns, but far too slowly."""
+    val = _validation_losses(case)
+    if len(val) < 4 or any(b >= a for a, b in pairwise(val)):
+        return None
+    return Clue(
+        2.0, f"{case.history.monitor[:80]} falls at every epoch, from {number(val[0])} to {number(val[-1])} only"
+    )
+
+
+def creeping_against(case: Case) -> Clue | None:
+    """For causes under which nothing at all is learned."""
+    clue = validation_creeps(case) or weights_stand_still(case)
+    return None if clue is None else Clue(-2.0 * clue.weight, clue.text)
+
+
+def weights_stand_still(case: Case) -> Clue | None:
+    """Validation gives the same number every epoch: the weights do not change at all."""
+    val = _validation_losses(case)
+    if len(val) < 3 or max(val) - min(val) > 1e-6 * abs(val[0]):
+        return None
+    return Clue(4.0, f"{case.history.monitor[:80]} is {number(val[0])} at every epoch: the weights do not change")
+
+
+def _validation_losses(case: Case) -> list[float]:
+    name = case.history.monitor
+    series = case.history.epochs.get(name)
+    return [] if series is None or "loss" not in name else [v for v in series.values.tolist() if math.isfinite(v)]
+
+
+def no_gradients(case: Case) -> Clue | None:
+    """For frozen parameters, of which some may still get a gradient."""
+    clue = gradients_zero(case)
+    return clue if clue is not None and clue.weight > 0 else None
+
+
 def gradients_zero(case: Case) -> Clue | None:
     """No gradient reaches the weights."""
     level = case.gradient_level
@@ -68,6 +119,8 @@ def gradients_zero(case: Case) -> Clue | None:
         return None
     if level <= ZERO_GRADIENT:
         return Clue(4.0, f"the gradient norm is {number(level)}: nothing reaches the weights")
+    if weights_stand_still(case) is not None or case.facts.model.trainable_parameters == 0:
+        return None
     return Clue(-4.0, f"gradients reach the weights (median norm {number(level)})")
 
 
@@ -76,9 +129,11 @@ def rate_is_usual(case: Case) -> Clue | None:
     rate, band = case.rate, case.band
     if rate is None or band is None:
         return None
-    if band.usual / 30.0 <= rate <= band.high:
-        return Clue(1.0, f"{rate_words(case)} is usual")
-    return Clue(-2.0, f"{rate_words(case)} is not usual")
+    if rate > band.high:
+        return Clue(-2.0, f"{rate_words(case)} is high enough to explain it")
+    if rate < band.usual / 30.0:
+        return Clue(-2.0, f"{rate_words(case)} is low enough to explain it")
+    return Clue(1.0, f"{rate_words(case)} is usual")
 
 
 def low_rate(case: Case) -> Clue | None:
@@ -89,11 +144,13 @@ def low_rate(case: Case) -> Clue | None:
     words = rate_words(case)
     if rate < band.low:
         return Clue(
-            2.0 + min(math.log10(band.low / rate), 3.0),
+            3.0 + min(math.log10(band.low / rate), 3.0),
             f"{words} is {times(band.low / rate)} below the lowest usual one",
         )
     if rate < band.usual / 30.0:
-        return Clue(0.7, f"{words} is at the lower end of the usual range")
+        return Clue(0.7 + 1.5 * math.log10(band.usual / 30.0 / rate), f"{words} is at the lower end of the usual range")
+    if validation_creeps(case) is not None:
+        return Clue(-1.0, f"{words} is not low")
     return Clue(-2.5, f"{words} is not low")
 
 
@@ -124,15 +181,28 @@ def nothing_trainable(case: Case) -> Clue | None:
         return None
     if trainable == 0:
         return Clue(6.0, f"none of the {count(total)} parameters is trainable")
-    if trainable < 0.01 * total:
-        return Clue(0.7, f"only {count(trainable)} of {count(total)} parameters are trainable")
-    return Clue(-4.0, f"{count(trainable)} of {count(total)} parameters are trainable")
+    if trainable < FEW_TRAINABLE * total:
+        return Clue(4.0, f"only {count(trainable)} of {count(total)} parameters are trainable")
+    return Clue(-2.0, f"{count(trainable)} of {count(total)} parameters are trainable")
 
 
 def something_trainable(case: Case) -> Clue | None:
     """For causes that need a model that can learn."""
-    if case.facts.model.trainable_parameters == 0:
+    trainable, total = case.facts.model.trainable_parameters, case.facts.model.parameters
+    if trainable == 0:
         return Clue(-6.0, "no parameter is trainable")
+    if trainable is not None and total and trainable < FEW_TRAINABLE * total:
+        return Clue(-2.0, f"only {count(trainable)} of {count(total)} parameters are trainable")
+    return None
+
+
+def strong_regularization(case: Case) -> Clue | None:
+    """Dropout or weight decay that leaves nothing to learn from."""
+    dropout, decay = case.facts.model.dropout, case.facts.optimizer.weight_decay
+    if dropout is not None and dropout >= MOST_DROPOUT:
+        return Clue(3.5, f"dropout {number(dropout)} leaves little of the signal")
+    if decay is not None and decay >= 1.0:
+        return Clue(3.5, f"weight decay {number(decay)} pulls the weights to zero")
     return None
 
 
@@ -158,7 +228,8 @@ def validation_never_learned(case: Case) -> Clue | None:
         return None
     if best.best_value >= (1.0 - TRIVIAL_BAND) * trivial:
         return Clue(
-            4.0,
+            # Where nothing is learned this is what was found, and no reason for it.
+            4.0 if "metric.overfitting" == case.root_code else 0.3,
             f"{case.history.monitor[:80]} was never better than {number(best.best_value)} (a constant prediction gives "
             f"{number(trivial)})",
         )

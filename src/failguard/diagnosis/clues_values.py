@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 
-from failguard.diagnosis.case import WARM, Case, Clue
+from failguard.diagnosis.case import JUMP, WARM, Case, Clue
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
     "bad_input",
     "bad_input_against",
     "clipping_in_place",
+    "explodes_at_usual_rate",
     "first_loss_far_off",
     "gradient_burst",
     "half_precision",
@@ -28,9 +29,11 @@ __all__ = [
     "operation_overflowed",
     "rate_at_fault",
     "rate_words",
+    "training_was_fine",
     "unscaled_features",
 ]
 
+SURE_EXPLOSION = 1e4  # times the level, within a few steps
 BURST = 10.0  # a gradient norm that many times its level
 
 
@@ -79,12 +82,12 @@ def loss_rose(case: Case) -> Clue | None:
     approach = case.loss_approach
     if approach is None or case.root_code == "loss.no_learning":
         return None
-    if approach.risen >= 2:
+    if case.grew:
         ratio = approach.ratio
         size = f"{number(approach.peak)}, {times(ratio)} that" if ratio else number(approach.peak)
         # A rise after a long calm may have come from one batch; a rise from the start has no other explanation.
         weight = 1.0 if approach.sudden else 2.0 + 0.5 * min(math.log10(max(ratio or 10.0, 1.0)), 3.0)
-        span = f"over the last {count(approach.risen)} {approach.per}s"
+        span = f"over the last {count(approach.risen)} {approach.per}s" if approach.risen > 1 else "at once"
         return Clue(weight, f"the loss grew from {number(approach.level)} to {size}, {span}")
     if approach.calm:
         return Clue(
@@ -96,10 +99,10 @@ def loss_rose(case: Case) -> Clue | None:
 def loss_was_calm(case: Case) -> Clue | None:
     """The loss gave no warning: an argument against everything that builds up."""
     approach = case.loss_approach
-    if approach is None or case.root_code == "run.exception":
-        return None
-    if approach.risen >= 2:
-        return Clue(-2.0, f"the loss had been growing for {count(approach.risen)} {approach.per}s")
+    if approach is None or case.root_code in ("run.exception", "metric.non_finite"):
+        return None  # an exception has many reasons; a bad validation says nothing of the training batches
+    if case.grew:
+        return Clue(-2.0, f"the loss had risen to {number(approach.peak)} before")
     if approach.calm:
         return Clue(
             0.8, f"the {count(approach.count)} {approach.per}s before were fine (loss about {number(approach.level)})"
@@ -135,7 +138,7 @@ def operation_overflowed(case: Case) -> Clue | None:
     """A module made a bad value from good ones."""
     if case.where.tensor in ("input", "target"):
         return Clue(-5.0, f"the value was bad already in the {case.where.tensor}")
-    if case.located:
+    if case.located and not case.grew:  # what has grown without bound overflows somewhere
         return Clue(1.5, f"the first bad value is the {case.where}, from finite data")
     return None
 
@@ -143,11 +146,13 @@ def operation_overflowed(case: Case) -> Clue | None:
 def gradient_burst(case: Case) -> Clue | None:
     """The gradient norm shot up before the failure."""
     approach = case.gradient_approach
-    if approach is None or approach.count < WARM or not approach.level > 0:
+    if approach is None or not approach.level > 0:
         return None
     ratio = approach.peak / approach.level
-    if ratio >= BURST:
+    if ratio >= (BURST if approach.count >= WARM else JUMP):
         return Clue(1.5, f"the gradient norm reached {number(approach.peak)}, {times(ratio)} its level before")
+    if approach.count < WARM:
+        return None
     return Clue(-1.0, f"the gradient norm stayed near its level of {number(approach.level)}")
 
 
@@ -172,6 +177,11 @@ def first_loss_far_off(case: Case) -> Clue | None:
     first, trivial = case.first_loss, case.facts.trivial_loss
     if first is None or not trivial or trivial <= 0:
         return None
+    level = case.loss_approach.level if case.loss_approach is not None else math.inf
+    if level < 0.7 * trivial:
+        return Clue(
+            -1.5, f"the model had learned before (loss {number(level)}, a constant prediction gives {number(trivial)})"
+        )
     if first >= 2.0 * trivial:
         return Clue(
             0.8 + min(math.log10(first / trivial), 2.0),
@@ -181,10 +191,30 @@ def first_loss_far_off(case: Case) -> Clue | None:
     return Clue(-1.5, f"the first loss was {number(first)}, near the {number(trivial)} of a constant prediction")
 
 
+def explodes_at_usual_rate(case: Case) -> Clue | None:
+    """At a rate at which training works elsewhere the loss explodes within the first steps."""
+    approach, rate, band = case.loss_approach, case.rate, case.band
+    if approach is None or rate is None or band is None or rate > band.usual or not case.grew:
+        return None
+    if approach.per != "step" or approach.count >= 2 * WARM or (approach.ratio or 0.0) < SURE_EXPLOSION:
+        return None
+    return Clue(
+        2.5,
+        f"the loss grew {times(approach.ratio or 0.0)} its level within {count(approach.count)} steps at a usual rate",
+    )
+
+
 def unscaled_features(case: Case) -> Clue | None:
     """The data check found magnitudes far from one."""
     finding = next((f for f in case.findings if f.code == "data.scale"), None)
     return Clue(3.0, finding.message.rstrip(".")) if finding else None
+
+
+def training_was_fine(case: Case) -> Clue | None:
+    """Only the validation has bad values."""
+    if case.root_code != "metric.non_finite" or case.loss_level is None or len(case.codes) > 1:
+        return None
+    return Clue(0.8, f"the training loss is finite (about {number(case.loss_level)}), only the validation is not")
 
 
 def labels_out_of_range(case: Case) -> Clue | None:

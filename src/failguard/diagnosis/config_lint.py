@@ -48,7 +48,7 @@ def _learning_rate(facts: Facts) -> Iterator[str]:
         momentum = (
             "" if effective == rate else f", as strong as {number(effective)} with momentum {optimizer.momentum:g}"
         )
-        if effective > band.high:
+        if effective > 1.001 * band.high:  # 0.2 / (1 - 0.9) is a little above 2
             yield (
                 f"learning rate {number(rate)}{momentum}: {times(effective / band.high)} the highest usual one for "
                 f"{name} ({number(band.low)} to {number(band.high)})."

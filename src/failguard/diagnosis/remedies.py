@@ -6,6 +6,7 @@ import math
 import re
 
 from failguard.diagnosis.case import Case
+from failguard.diagnosis.config_lint import MOST_DROPOUT
 from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
 
@@ -28,6 +29,7 @@ __all__ = [
     "match_shapes",
     "raise_learning_rate",
     "regularize",
+    "relax_regularization",
     "repair_batch",
     "resume",
     "scale_inputs",
@@ -64,6 +66,8 @@ def raise_learning_rate(case: Case) -> str:
 def repair_batch(case: Case) -> str:
     """For a batch with bad values."""
     batch, facts = case.where.batch, case.facts
+    if case.root_code == "metric.non_finite":
+        return "Look for rows with NaN or Inf in the validation data (numpy.isfinite) and drop or repair them."
     if batch is None:
         return "Look for rows with NaN or Inf in the training data (numpy.isfinite) and drop or repair them."
     place = f"batch {batch}"
@@ -77,7 +81,8 @@ def guard_operation(case: Case) -> str:
     """For an operation that left the range of floats."""
     name = (case.facts.loss_name or "").lower()
     place = f" in {case.where.module[:120]}" if case.where.module else ""
-    if case.where.tensor == "loss" and ("nll" in name or "entropy" in name or "bce" in name):
+    of_probabilities = name in ("nll_loss", "nllloss", "binary_cross_entropy", "bceloss", "binary_crossentropy")
+    if case.where.tensor == "loss" and of_probabilities:
         return "Compute the loss from logits, not from probabilities: the log of a probability of 0 is not finite."
     return f"Keep the operation{place} in range: add a small constant (1e-7) before log, division and square root."
 
@@ -115,7 +120,8 @@ def check_pairs(case: Case) -> str:
 
 def scale_inputs(case: Case) -> str:
     """For inputs of unworkable magnitude."""
-    return "Scale the inputs: subtract the mean and divide by the standard deviation of the training data."
+    targets = "" if case.facts.target_kind == "classes" else ", and the targets in the same way"
+    return f"Scale the inputs{targets}: subtract the mean and divide by the standard deviation of the training data."
 
 
 def shrink_model(case: Case) -> str:
@@ -142,6 +148,14 @@ def regularize(case: Case) -> str:
     return f"Raise weight decay from {number(decay)} to {number(min(decay * 10, 0.1))}, or stop earlier (patience)."
 
 
+def relax_regularization(case: Case) -> str:
+    """For dropout or weight decay that lets nothing be learned."""
+    dropout, decay = case.facts.model.dropout or 0.0, case.facts.optimizer.weight_decay or 0.0
+    if dropout >= MOST_DROPOUT:
+        return f"Lower dropout from {number(dropout)} to 0.3."
+    return f"Lower weight decay from {number(decay)} to 0.01."
+
+
 def wider_floats(case: Case) -> str:
     """For values beyond 65,504."""
     ways = {
@@ -165,6 +179,8 @@ def unfreeze(case: Case) -> str:
     """For parameters that must learn but may not."""
     if case.facts.framework == "keras":
         return "Set trainable=True on the layers that should learn, then compile again."
+    if case.facts.model.trainable_parameters and case.facts.model.trainable_parameters == case.facts.model.parameters:
+        return "Check that the optimizer was given this model's parameters, and that its step() is called."
     return "Set requires_grad_(True) on the parameters that should learn, and hand them to the optimizer."
 
 

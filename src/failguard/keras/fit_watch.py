@@ -14,7 +14,7 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
 from failguard.guard import Guard
 from failguard.keras.batches import BatchReader
-from failguard.keras.inspect import read_facts, trivial_sources
+from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss, trivial_sources
 from failguard.keras.locate import locate
 from failguard.keras.snapshot import BestWeights, MovingState, non_finite_variables
 from failguard.keras.tap import Gate, Row, Tap, make_tap
@@ -117,6 +117,8 @@ class FitWatch:
         if tap.blind is not None:
             self._count_unseen_steps(tap.blind)
             return
+        if self._facts.model.parameters is None:
+            self._look_at_built_model()
         self._calls += 1
         rows = tap.take()
         if rows:
@@ -126,6 +128,13 @@ class FitWatch:
         reader = self._reader
         if reader is not None and newest >= reader.next_at and (rows or newest >= guard.step) and not guard.should_stop:
             self._read_batch(reader, tap, newest)
+
+    def _look_at_built_model(self) -> None:
+        """A subclassed model may get its weights in the first step only."""
+        self._facts.model = model_facts(self._model)
+        set_trivial_loss(self._facts, self._model)
+        if self._moving is not None and self._moving.is_empty and self._has_weights_in_epoch:
+            self._moving.keep(self._guard.epoch)
 
     def _count_unseen_steps(self, why: str) -> None:
         self._guard.note(why)
@@ -182,7 +191,7 @@ class FitWatch:
         Args:
             logs: What Keras logged for it.
         """
-        guard, tap = self._guard, self.tap
+        guard = self._guard
         if not self._in_epoch:  # the same guard is in callbacks twice
             return
         self._in_epoch = False
@@ -196,7 +205,7 @@ class FitWatch:
             except (TypeError, ValueError):  # not a number
                 continue
         if "loss" in metrics:
-            if tap is None or tap.blind is not None:
+            if self.tap is None or self.tap.blind is not None or guard.containment.retired(PART):
                 metrics["train_loss"] = metrics["loss"]
             elif not math.isfinite(metrics["loss"]):
                 del metrics["loss"]  # one bad step spoils this running mean; the steps themselves are known
@@ -204,8 +213,8 @@ class FitWatch:
 
     def settle(self) -> None:
         """The model is not in a step: take in what is left, and put statistics back after a bad batch."""
-        guard, tap = self._guard, self.tap
-        rows = tap.take(everything=True) if tap is not None else []
+        guard = self._guard
+        rows = guard.containment.run(PART, self.tap.take, everything=True) if self.tap is not None else []
         if rows:
             self._take_in(rows)
         if guard.should_stop:

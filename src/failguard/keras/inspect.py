@@ -11,7 +11,7 @@ import keras
 
 from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
 
-__all__ = ["read_facts", "trivial_sources"]
+__all__ = ["model_facts", "read_facts", "set_trivial_loss", "trivial_sources"]
 
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -42,7 +42,7 @@ def read_facts(model: Any, params: Mapping[str, Any]) -> Facts:
         framework="keras",
         versions=_versions(),
         optimizer=optimizer,
-        model=_model_facts(model),
+        model=model_facts(model),
         loss_name=_loss_name(model.loss),
         steps_per_epoch=params.get("steps"),
         max_epochs=params.get("epochs"),
@@ -59,13 +59,17 @@ def read_facts(model: Any, params: Mapping[str, Any]) -> Facts:
         "epochs": facts.max_epochs,
     }
     facts.config = {name: value for name, value in named.items() if value not in (None, "")}
-    width = facts.model.output_width
-    if "output_width" in trivial_sources(model):
-        if facts.loss_name == BINARY_LOSS:
-            width = 2
-        if width is not None and width > 1:
-            facts.trivial_loss, facts.trivial_loss_source = math.log(width), "output_width"
+    set_trivial_loss(facts, model)
     return facts
+
+
+def set_trivial_loss(facts: Facts, model: Any) -> None:
+    """Set the loss of a constant predictor from the output width, where the loss allows it and no targets are known."""
+    if facts.trivial_loss is not None or "output_width" not in trivial_sources(model):
+        return
+    width = 2 if facts.loss_name == BINARY_LOSS else facts.model.output_width
+    if width is not None and width > 1:
+        facts.trivial_loss, facts.trivial_loss_source = math.log(width), "output_width"
 
 
 def trivial_sources(model: Any) -> tuple[str, ...]:
@@ -78,7 +82,9 @@ def trivial_sources(model: Any) -> tuple[str, ...]:
     return ("class_prior", "output_width")
 
 
-def _model_facts(model: Any) -> ModelFacts:
+def model_facts(model: Any) -> ModelFacts:
+    """Facts of a model. A model that is not built yet has no numbers of parameters."""
+    built = model.built
     rates: list[float] = []
     activations: dict[str, None] = {}
     normalization = False
@@ -100,7 +106,6 @@ def _model_facts(model: Any) -> ModelFacts:
         units = getattr(layer, "units", None) or getattr(layer, "filters", None)
         if isinstance(units, int) and layer.weights:
             width = units
-    built = model.built
     return ModelFacts(
         name=type(model).__name__,
         parameters=_count(model.weights) if built else None,

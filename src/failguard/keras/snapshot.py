@@ -39,15 +39,21 @@ class MovingState:
     """
 
     def __init__(self, model: Any) -> None:
-        self._variables = [v for v in model.non_trainable_variables if "float" in str(v.dtype)]
-        self._kept: list[Any] = []
+        self._model = model
+        self._kept: list[tuple[Any, Any]] = []
         self.epoch = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept, as before the model is built."""
+        return not self._kept
+
     def keep(self, epoch: int) -> None:
-        """Keep what is finite, at the start of an epoch."""
-        values = [np.array(keras.ops.convert_to_numpy(v)) for v in self._variables]
+        """Keep the statistics, if all of them are finite."""
+        variables = [v for v in self._model.non_trainable_variables if "float" in str(v.dtype)]
+        values = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
         if all(np.isfinite(v).all() for v in values):
-            self._kept, self.epoch = values, epoch
+            self._kept, self.epoch = list(zip(variables, values, strict=True)), epoch
 
     def put_back(self) -> list[str]:
         """Put back those that are not finite now.
@@ -56,7 +62,7 @@ class MovingState:
             Their names.
         """
         names = []
-        for variable, value in zip(self._variables, self._kept, strict=False):
+        for variable, value in self._kept:
             if not _is_finite(variable):
                 variable.assign(value)
                 names.append(variable.path)

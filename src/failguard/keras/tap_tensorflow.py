@@ -23,13 +23,13 @@ NO_NORM = -1.0  # half a sum of squares is never negative
 def why_blind(model: Any) -> str | None:
     """Why the tap cannot be put on a model, ``None`` where it can."""
     strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync > 1:
-        return (
-            f"Losses and gradients per step are not seen under {type(strategy).__name__} with "
-            f"{strategy.num_replicas_in_sync} replicas. Epoch logs are watched, and bad updates are not kept from the "
-            "weights."
-        )
-    return None
+    with strategy.scope():
+        if not tf.distribute.has_strategy():
+            return None
+    return (
+        f"Losses and gradients per step are not seen under {type(strategy).__name__}. Epoch logs are watched, and bad "
+        "updates are not kept from the weights."
+    )
 
 
 class _CutShortError(Exception):
@@ -60,7 +60,6 @@ class TensorFlowTap(Tap):
         else:
             self._rows = VariableRows(3, steps)
         self._steps_per_call = steps
-        self._scale = float(getattr(self.optimizer, "loss_scale_factor", None) or 1.0)
         self.drops = bool(gate) or self.is_scaled
         if self.is_scaled:
             self._gate = Gate()
@@ -162,8 +161,9 @@ class TensorFlowTap(Tap):
         """
         if self._half_square is None:
             self._half_square = _half_square_sum(grads)
-            if self.is_scaled:
-                self._half_square /= tf.square(tf.cast(self.optimizer.dynamic_scale, tf.float32))
+            if self.is_scaled or getattr(self.optimizer, "loss_scale_factor", None):
+                scale = tf.cast(self.optimizer.scale_loss(tf.constant(1.0)), tf.float32)
+                self._half_square /= tf.square(scale)
         half_square = self._half_square
         if self._xla:
             fine = tf.constant(True)
@@ -258,7 +258,7 @@ class TensorFlowTap(Tap):
         self._calls = 0
         rows = []
         for loss, half_square, *part in self._rows.read():
-            row = Row(loss, None if half_square == NO_NORM else math.sqrt(2.0 * half_square) / self._scale)
+            row = Row(loss, None if half_square == NO_NORM else math.sqrt(2.0 * half_square))
             if row.is_bad and self._xla and self._gate:
                 row = row._replace(dropped=True, part=PARTS[int(part[0])])
             rows.append(row)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from failguard.core.containment import Containment
 from failguard.keras.tap import AROUND, EVERY_STEPS, Gate, Row, Tap
 
@@ -21,7 +22,6 @@ class TorchTap(Tap):
 
     def __init__(self, model: Any, gate: Gate, containment: Containment) -> None:
         super().__init__(model, gate, containment)
-        self._scale = float(getattr(self.optimizer, "loss_scale_factor", None) or 1.0)
         self.drops = bool(gate) or self.is_scaled
         if self.is_scaled:
             self._gate = Gate()
@@ -103,8 +103,7 @@ class TorchTap(Tap):
         # The sum of squares may overflow where no gradient does.
         if not math.isfinite(norm) and all(bool(torch.isfinite(g).all()) for g in present):
             norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.double()) for g in present])))
-        scale = float(self.optimizer.dynamic_scale) if self.is_scaled else self._scale
-        self._norm = norm / scale
+        self._norm = norm / float(self.optimizer.scale_loss(torch.ones(())))
 
     def take(self, *, everything: bool = False) -> list[Row]:
         """Rows are here at once, and handed on every few steps or when one is bad."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from failguard.adapter import GuardCallback, hook
+from failguard.core.containment import Containment
 from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.guard import Guard
@@ -50,6 +51,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     _module: Any = None
     _host: StepWatch | None = None  # from the beginning
     _watch: StepWatch | None = None  # the same, once the run has started
+    _was_begun: bool = False
     _metrics: EpochMetrics
     _is_scaled: bool = False
     _batch_idx: int = 0
@@ -67,22 +69,25 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """A guard is made as soon as possible, so that errors of the first hooks are recorded too."""
-        if stage != "fit" or not watches(self, trainer):
+        if stage == "fit":
+            Containment().run("setting up the guard", self._set_up, trainer, pl_module)
+
+    def _set_up(self, trainer: Any, pl_module: Any) -> None:
+        if not watches(self, trainer):
             return
         self._failure = self._state = None
         kind = DeviceStepWatch if trainer.strategy.root_device.type == "cuda" else StepWatch
         ranks = trainer.world_size
-        watch = kind(
+        host = kind(
             pl_module,
             stop=self._stop,
             # A forward pass on one rank alone might wait for the others.
             run_again=self._run_again if ranks == 1 else None,
             in_step=ranks > 1,
         )
-        if self._begin(watch) is None:
-            return
-        self._trainer, self._module, self._host = trainer, pl_module, watch
-        self._metrics = EpochMetrics()
+        if self._begin(host) is not None:
+            self._trainer, self._module, self._host = trainer, pl_module, host
+            self._metrics = EpochMetrics()
 
     @hook
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -206,7 +211,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         guard = self._guard
         if guard is None:
             return
-        if self._watch is None:
+        if not self._was_begun:
             guard.containment.run("start", self._start)
             guard.note(
                 "No training batch was run: the training data loader is empty, or max_epochs, max_steps or "
@@ -219,7 +224,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         guard = self._guard
         if guard is None:
             return
-        if self._watch is None:
+        if not self._was_begun:
             guard.containment.run("start", self._start)
         guard.containment.run("recording the exception", guard.fail, exception)
         self._finish(guard)
@@ -259,6 +264,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     # How it is done
 
     def _start(self) -> None:
+        self._was_begun = True
         guard, watch, trainer = self._guard, self._host, self._trainer
         if guard is None or watch is None:
             return
@@ -292,7 +298,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         if trainer.world_size == 1:
             trainer.should_stop = True
         waits = []
-        if trainer.min_epochs and trainer.current_epoch < trainer.min_epochs:
+        if trainer.min_epochs and trainer.fit_loop.epoch_progress.current.processed < trainer.min_epochs:
             waits.append(f"min_epochs={trainer.min_epochs}")
         if trainer.min_steps and trainer.global_step < trainer.min_steps:
             waits.append(f"min_steps={trainer.min_steps}")
@@ -330,6 +336,7 @@ _OF_ONE_FIT = (
     "_module",
     "_host",
     "_watch",
+    "_was_begun",
     "_metrics",
     "_is_scaled",
     "_batch_idx",

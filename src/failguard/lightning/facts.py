@@ -33,6 +33,7 @@ def read_facts(trainer: Any, module: Any) -> Facts:
         loss_name=loss_module_name(module),
         train_samples=_samples(trainer.train_dataloader),
         validation_samples=_samples(trainer.val_dataloaders),
+        validates=bool(trainer.enable_validation),
         steps_per_epoch=int(batches) if batches != float("inf") else None,
         max_epochs=_limit(trainer.max_epochs),
         max_steps=_limit(trainer.max_steps),

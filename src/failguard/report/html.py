@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from failguard.core.finding import Severity
+from failguard.core.log import logger
 from failguard.report.facts_table import (
     environment_rows,
     fact_rows,
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from failguard.report.plots import Plot
 
 __all__ = ["to_fragment", "to_html"]
-
-logger = logging.getLogger("failguard")
 
 MAX_TRACE = 50_000  # characters; the whole trace is in error_trace.txt
 
@@ -82,7 +80,7 @@ def _pictures(report: RunReport) -> tuple[list[Plot], str]:
         from failguard.report.plots import plots
 
         return plots(report), ""
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever matplotlib raises
         logger.debug("failguard: the curves could not be drawn", exc_info=True)
         return [], one_line(f"The curves could not be drawn: {type(error).__name__}: {error}", 300)
 

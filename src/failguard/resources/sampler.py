@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from failguard.core.log import logger
 from failguard.resources.limits import MB, ResourceLimits
 from failguard.resources.nvml import GpuReadings
 from failguard.resources.process import ProcessReadings
 from failguard.resources.series import Course, Running
 
 __all__ = ["Sampler"]
-
-logger = logging.getLogger("failguard")
 
 # Running totals and fixed sizes, of which only the last value says something.
 SINGLE_VALUES = frozenset({"process_disk_read_bytes", "process_disk_written_bytes", "memory_total_bytes"})
@@ -148,7 +146,7 @@ class Sampler:
             while not stop.wait(self.limits.interval_s):
                 self._sample(process, gpus)
             self._sample(process, gpus)
-        except Exception as error:  # the thread must not print to the user's stderr; the report says it
+        except Exception as error:  # noqa: BLE001 - the thread must not print to the user's stderr; the report says it
             self.error = error
             logger.debug("failguard: the resource sampler ended", exc_info=True)
         finally:

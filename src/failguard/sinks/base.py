@@ -15,8 +15,9 @@ class Sink(Protocol):
 
     ``start`` and ``finish`` of a sink with ``background = True`` are called on the delivery thread and may be slow;
     those of the others on the training thread, and must be quick. ``progress`` is always called on the delivery thread.
-    The calls of one sink never overlap. A report handed to a sink is a copy, already redacted. A sink that raises is
-    retired for the rest of the run and named in the report; the local record keeps what it could not take.
+    The calls of one sink never overlap within a run; a call that a run no longer waited for may overlap the next run.
+    A report handed to a sink is a copy, already redacted. A sink that raises is retired for the rest of the run and
+    named in the report; the local record keeps what it could not take.
 
     A sink may also have:
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import shutil
 import sys
@@ -11,12 +10,11 @@ from collections.abc import Iterator
 from typing import IO
 
 from failguard.core.finding import Finding, Severity, Status
+from failguard.core.log import logger
 from failguard.report.run_report import RunReport
 from failguard.report.summary import EARLY_STOP, Summary, one_line, place, summarize
 
 __all__ = ["Console"]
-
-logger = logging.getLogger("failguard")
 
 MAX_WIDTH = 100
 LEAST_WIDTH = 40

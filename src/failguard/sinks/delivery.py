@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from time import monotonic
 from typing import Any, Literal, Protocol
 
 from failguard.core.containment import Containment, PartError
+from failguard.core.log import logger
 from failguard.core.redaction import redact_text
 from failguard.report.run_report import RunReport
 from failguard.sinks.alerts import AlertSink
@@ -20,8 +20,6 @@ from failguard.sinks.files import LocalRecord
 from failguard.sinks.records import this_process
 
 __all__ = ["Delivery", "sinks_for"]
-
-logger = logging.getLogger("failguard")
 
 IDLE_S = 60.0  # a thread without work ends; the next report starts another
 
@@ -50,14 +48,16 @@ def sinks_for(settings: DeliverySettings) -> list[Sink]:
     Args:
         settings: ``sinks="auto"`` gives the local record, MLflow and the console. Alerts come on top of any list.
     """
+    from failguard.sinks.mlflow import MlflowSink
+
     sinks: list[Sink]
     if settings.sinks == "auto":
         from failguard.sinks.console import Console
-        from failguard.sinks.mlflow import MlflowSink
 
         sinks = [LocalRecord(settings.record_dir), MlflowSink(), Console()]
     else:
-        sinks = list(settings.sinks)
+        # Ours are copied: what one run is still sending must not get into the next run's record.
+        sinks = [copy.copy(s) if isinstance(s, LocalRecord | MlflowSink) else s for s in settings.sinks]
     if settings.alerts:
         sinks.insert(0, AlertSink(settings.alerts))  # quick, and wanted first
     return sinks
@@ -132,8 +132,7 @@ class Delivery:
         self._finishing = True  # from here on a progress that waits is out of date
         if self._local is not None:
             self._call(self._local, "finish", report)
-        if self._background or self._thread is not None:
-            self._put("finish", _frozen(report))
+        if (self._background or self._thread is not None) and self._put("finish", _frozen(report)):
             self._background_done.wait(max(until - monotonic(), 0.0))
         self._settle(wait_s)
         self._fill(report)
@@ -230,15 +229,26 @@ class Delivery:
 
     # The delivery thread
 
-    def _put(self, call: Call, report: RunReport) -> None:
+    def _put(self, call: Call, report: RunReport) -> bool:
+        """Hand a call to the thread.
+
+        Returns:
+            Whether there is a thread to take it.
+        """
         with self._wake:
             if call != "start":  # an older progress is out of date
                 self._queue = [item for item in self._queue if item[0] != "progress"]
             self._queue.append((call, report))
             if self._thread is None:
-                self._thread = Thread(target=self._work, name="failguard delivery", daemon=True)
-                self._thread.start()
+                thread = Thread(target=self._work, name="failguard delivery", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # no more threads, or the interpreter is on its way out
+                    self._containment.record("delivery thread", error)
+                    return False
+                self._thread = thread
             self._wake.notify()
+            return True
 
     def _work(self) -> None:
         call: Call | None = None

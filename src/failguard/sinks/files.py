@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from failguard.core.log import logger
 from failguard.errors import FailGuardError
 from failguard.report.analysis import failure_analysis
 from failguard.report.plain import plain
@@ -19,8 +19,6 @@ from failguard.report.run_report import RunReport
 from failguard.sinks.records import DELIVERY, REPORT, find_record, load_record
 
 __all__ = ["ARTIFACTS", "LocalRecord", "artifact_texts", "find_record", "load_record", "write_json"]
-
-logger = logging.getLogger("failguard")
 
 # What MLflow gets too, under the same names.
 ARTIFACTS = (

@@ -6,20 +6,18 @@ thread-local, so it is read on the training thread, and only if MLflow is alread
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
 from typing import Any
 
+from failguard.core.log import logger
 from failguard.core.redaction import redact_text
 from failguard.errors import ConfigurationError
 from failguard.report.run_report import RunReport
 from failguard.sinks.mlflow_session import Session, Target, Unreachable, connect, probe, trouble_named
 
 __all__ = ["MlflowSink"]
-
-logger = logging.getLogger("failguard")
 
 SEND_EVERY_S = 10.0  # bounds the calls a minute, whatever the step rate
 
@@ -144,8 +142,11 @@ def _target(given: Target, report: RunReport) -> Target:
     run_id = given.run_id or environment.get("MLFLOW_RUN_ID")
     mlflow = sys.modules.get("mlflow")
     uri = given.tracking_uri
-    if uri is None and mlflow is not None and hasattr(mlflow, "get_tracking_uri"):
-        uri = mlflow.get_tracking_uri()
+    if uri is None:  # read now: by the time the delivery thread asks, the next run may have changed it
+        if mlflow is not None and hasattr(mlflow, "get_tracking_uri"):
+            uri = mlflow.get_tracking_uri()
+        else:
+            uri = environment.get("MLFLOW_TRACKING_URI") or None
     if run_id:
         return Target(uri, run_id, experiment, run_name)
     if run.mlflow_run_id:

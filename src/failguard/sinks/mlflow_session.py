@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -13,10 +13,12 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from failguard.core.log import logger
 from failguard.core.redaction import cut, redact_text
 from failguard.errors import FailGuardError
 from failguard.report.run_report import RunReport
@@ -25,11 +27,12 @@ from failguard.sinks.files import ARTIFACTS, artifact_texts
 
 __all__ = ["Session", "Target", "Unreachable", "connect", "probe", "trouble_named"]
 
-logger = logging.getLogger("failguard")
-
 PROBE_S = 1.0
 BATCH = 1_000  # entities in one call
 PARAM_BATCH = 100  # params or tags in one call
+
+# Two runs can be delivered at once, and the migrations that MLflow runs on opening a database cannot.
+_opening = threading.Lock()
 
 
 class Unreachable(FailGuardError):
@@ -77,7 +80,7 @@ def connect(target: Target) -> Session:
             return Session(client=MlflowClient(tracking_uri=uri), uri=uri, target=target)
         # MLflow brings an older database up to date when it opens it. The thread is none that dies with the process
         # half-way: the database would be lost to the user.
-        with ThreadPoolExecutor(1, thread_name_prefix="failguard store") as pool:
+        with _opening, ThreadPoolExecutor(1, thread_name_prefix="failguard store") as pool:
             pool.submit(_create_database, uri).result()
             client = pool.submit(MlflowClient, tracking_uri=uri).result()
         return Session(client=client, uri=uri, target=target)
@@ -97,6 +100,7 @@ def _create_database(uri: str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)  # as MLflow does
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+    unfinished.unlink(missing_ok=True)  # of a killed process with this number, as containers give it again
     try:
         at = url.set(database=str(unfinished)).render_as_string(hide_password=False)
         SqlAlchemyStore(at, "./mlruns").engine.dispose()
@@ -117,24 +121,25 @@ def probe(uri: str) -> None:
     Raises:
         Unreachable: It does not answer within a second.
     """
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
+    if not uri.lower().startswith(("http:", "https:")):
         return
-    host = parts.netloc.rpartition("@")[2]
-    address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/health", "", ""))
     try:
+        parts = urlsplit(uri)
+        host = parts.netloc.rpartition("@")[2]
+        address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/health", "", ""))
         with urllib.request.urlopen(address, timeout=PROBE_S):
             return
     except urllib.error.HTTPError as error:
         # Behind a proxy /health may be forbidden or absent: that is an answer. A gateway without a server is not.
         trouble: object = error if error.code in (502, 503, 504) else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:  # the last: it speaks, but not HTTP
         # A certificate that Python does not know is an answer too: MLflow has its own settings for those.
-        reason = getattr(error, "reason", error)
-        trouble = None if type(reason).__name__.startswith("SSL") else reason
+        cause = getattr(error, "reason", error)
+        trouble = None if type(cause).__name__.startswith("SSL") else cause
     if trouble is not None:
+        reason = " ".join(str(trouble).split())
         raise Unreachable(
-            f"The MLflow server {redact_text(uri)} does not answer ({trouble}). Start it, or set MLFLOW_TRACKING_URI; "
+            f"The MLflow server {redact_text(uri)} does not answer ({reason}). Start it, or set MLFLOW_TRACKING_URI; "
             "`failguard sync` sends the records it missed."
         )
 
@@ -147,7 +152,7 @@ def trouble_named(uri: str) -> Iterator[None]:
     except FailGuardError:
         raise
     except Exception as error:
-        first_line = (next(iter(str(error).splitlines()), "") or type(error).__name__).rstrip(". ")
+        first_line = (next(iter(str(error).splitlines()), "") or type(error).__name__).strip(". ")
         reason = cut(redact_text(first_line), 200)
         raise FailGuardError(
             f"The MLflow store {redact_text(uri)} cannot be used: {reason}. Set MLFLOW_TRACKING_URI or "

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
+
 from failguard.adapter import GuardCallback, disabled
 from failguard.core.decision import Decision
 from failguard.core.facts import Facts
@@ -19,7 +21,6 @@ from failguard.torch.locate import call_model
 from failguard.torch.measure import loss_value
 from failguard.torch.ranks import any_rank, rank, world_size
 from failguard.torch.watch import StepWatch, drop_gradients
-from torch import nn
 
 __all__ = ["FailGuard"]
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from torch import Tensor
+
 from failguard.core.facts import Facts
 from failguard.guard import Guard
 from failguard.torch.measure import gradients, norm_on_device
 from failguard.torch.readback import Readback
 from failguard.torch.watch import IN_STEP_EVERY, RandomState, StepWatch, parameters_of
-from torch import Tensor
 
 __all__ = ["DeviceStepWatch"]
 

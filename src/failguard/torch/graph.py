@@ -117,9 +117,18 @@ def _trivial_from(root: Any, loss: Any, name: str | None) -> tuple[str, ...]:
     reduction = getattr(loss, "_saved_reduction", MEAN_REDUCTION)
     if not (reduction == MEAN_REDUCTION or (reduction == 0 and averaged)):
         return ()
-    if getattr(loss, "_saved_weight", None) is not None or getattr(loss, "_saved_pos_weight", None) is not None:
+    if _has_weights(loss):
         return ()
     return ("class_prior",) if name.startswith("binary") else ("class_prior", "output_width")
+
+
+def _has_weights(loss: Any) -> bool:
+    """Whether a loss weighs classes."""
+    try:
+        saved = [getattr(loss, name, None) for name in ("_saved_weight", "_saved_pos_weight")]
+    except RuntimeError:  # backward has freed them, so there were some
+        return True
+    return any(weight is not None for weight in saved)
 
 
 def _kind(node: Any) -> str:

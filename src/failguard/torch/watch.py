@@ -7,6 +7,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+from torch import Tensor, nn
+
 from failguard.core.codes import NON_FINITE_CODES
 from failguard.core.decision import Decision
 from failguard.core.facts import Facts
@@ -20,7 +22,6 @@ from failguard.torch.locate import locate
 from failguard.torch.measure import Sentinel, global_norm, gradients, loss_value
 from failguard.torch.protect import random_state
 from failguard.torch.snapshot import RunningStatistics, Snapshot, non_finite_parameters
-from torch import Tensor, nn
 
 __all__ = ["StepWatch", "drop_gradients", "parameters_of"]
 

@@ -7,11 +7,10 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-import torch.nn.functional as F
-from torch.utils.data import DataLoader, TensorDataset
-
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 lightning = pytest.importorskip("lightning")
 

@@ -3,9 +3,8 @@
 import math
 
 import pytest
-import torch.nn.functional as F
-
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 pytestmark = pytest.mark.framework
@@ -169,7 +168,8 @@ def test_patience_counts_validated_epochs_only(kit):
         def validation_step(self, batch, batch_idx):
             self.log("val_loss", float(self.current_epoch))
 
-    run = kit.fit(kit.guard(patience=2), Worse(), max_epochs=20, check_val_every_n_epoch=2)
+    run = kit.fit(kit.guard(patience=2), Worse(), max_epochs=20, min_epochs=6, check_val_every_n_epoch=2)
+    assert not any("min_epochs" in n for n in run.report.notes)  # six epochs are done when it stops: nothing waits
     assert run.report.best["epoch"] == 1
     assert run.report.progress.epochs == 6  # validated after epochs 1, 3 and 5
 

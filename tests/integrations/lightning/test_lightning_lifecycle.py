@@ -6,8 +6,8 @@ import math
 import pickle
 
 import pytest
-
 import torch
+
 from failguard.errors import FailGuardError
 
 pytestmark = pytest.mark.framework
@@ -346,8 +346,15 @@ def test_a_hook_that_raises_is_retired(kit, contained, monkeypatch, broken):
         monkeypatch.setattr(StepWatch, broken, lambda *a, **k: 1 / 0)
     watched, bare = kit.fit(kit.guard()), kit.fit(None)
     assert any("ZeroDivisionError" in e.message for e in watched.report.part_errors)
+    assert watched.report.notes == []
     for a, b in zip(watched.module.parameters(), bare.module.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_guard_that_cannot_be_set_up_leaves_training_alone(kit, contained, monkeypatch, caplog):
+    monkeypatch.setattr("failguard.lightning.callback.StepWatch", lambda *a, **k: 1 / 0)
+    assert kit.fit(kit.guard()).trainer.global_step == 16
+    assert any("setting up the guard failed" in r.message for r in caplog.records)
 
 
 def test_a_sampler_that_raises_is_retired(kit, contained, monkeypatch):

@@ -4,9 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
-import torch.nn.functional as F
-
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 pytestmark = pytest.mark.framework
@@ -14,15 +13,15 @@ pytestmark = pytest.mark.framework
 
 def test_a_run_that_cannot_learn(kit):
     g = torch.Generator().manual_seed(4)
-    x = torch.randn(4096, 8, generator=g)
-    y = torch.randint(0, 3, (4096,), generator=g)
+    x = torch.randn(2048, 8, generator=g)
+    y = torch.randint(0, 3, (2048,), generator=g)
     report = kit.fit(kit.guard(), kit.Plain(lr=1e-3), x=x, y=y, max_epochs=4, val=False).report
     assert report.status == "completed"
     assert report.root.code == "loss.no_learning"
 
 
 def test_a_run_that_learns_is_not_called_one_that_cannot(kit):
-    report = kit.fit(kit.guard(), kit.Plain(lr=1e-2), x=kit.data(1024)[0], y=kit.data(1024)[1], max_epochs=4).report
+    report = kit.fit(kit.guard(), kit.Plain(lr=1e-2), x=kit.data(512)[0], y=kit.data(512)[1], max_epochs=4).report
     assert report.findings == []
 
 

@@ -1,7 +1,6 @@
 """A watched fit is the same as an unwatched one, to the bit."""
 
 import pytest
-
 import torch
 
 pytestmark = pytest.mark.framework

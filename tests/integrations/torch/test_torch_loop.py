@@ -5,12 +5,12 @@ import math
 import pickle
 
 import pytest
-import torch.nn.functional as F
-
 import torch
+import torch.nn.functional as F
+from torch import nn
+
 from failguard import TrainingFailure
 from failguard.errors import ConfigurationError, FailGuardError
-from torch import nn
 
 pytestmark = pytest.mark.framework
 
