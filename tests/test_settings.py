@@ -15,6 +15,31 @@ from failguard.errors import ConfigurationError
 from failguard.policy import Policy
 from failguard.resources import ResourceLimits
 from failguard.settings import Settings, keyword_names
+from failguard.sinks.console import Console
+
+
+class OddEvents:
+    code = "loss.spike"
+    events = None
+
+    def check(self, observation: Any, history: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"alerts": "slack://abc123secret/def/ghi"},
+        {"alerts": ["slack//abc123secret/def/ghi"]},
+        {"config": "api_key=abc123secret"},
+        {"tags": [("token", "abc123secret")]},
+        {"record_dir": {"password": "abc123secret"}},
+    ],
+)
+def test_a_message_about_a_keyword_shows_no_secret(keywords: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        GuardCallback(**keywords)
+    assert next(iter(keywords)) in str(error.value)
+    assert "abc123secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +67,8 @@ from failguard.settings import Settings, keyword_names
         ({"ignore": "loss.divergence"}, ["ignore='loss.divergence'", "list"]),
         ({"detectors": "all"}, ["detectors='all'", "minimal", "standard", "full"]),
         ({"detectors": [object()]}, ["detectors", "check"]),
+        ({"detectors": [OddEvents()]}, ["detectors", "events"]),
+        ({"sinks": [Console(), Console()]}, ["sinks", "more than one", "'console'"]),
         ({"resources": "yes"}, ["resources='yes'", "ResourceLimits"]),
         ({"check_data": "yes"}, ["check_data='yes'"]),
         ({"restore_best_weights": "yes"}, ["restore_best_weights='yes'"]),

@@ -83,6 +83,7 @@ class Settings:
         if not isinstance(self.record_dir, str | os.PathLike) or not os.fspath(self.record_dir):
             raise _unusable("record_dir", self.record_dir, "a folder's path")
         # The dataclass is frozen so that a guard's settings never change under it; normalising is part of making it.
+        object.__setattr__(self, "monitor", str(self.monitor))  # plain text, as it goes into checkpoints
         object.__setattr__(self, "policy", Policy.coerce(self.policy))
         object.__setattr__(self, "ignore", tuple(check_finding_code(c) for c in _items("ignore", self.ignore)))
         if isinstance(self.alerts, str):  # not shown: most of an address may be a secret

@@ -21,6 +21,12 @@ def test_a_failing_run(failing):
     assert any("sink mlflow was switched off" in remark for remark in summary.remarks)
 
 
+def test_the_share_of_watching_is_told_of_runs_that_are_long_enough(failing):
+    assert ("Watching", "0.012 s in all") in summarize(failing).numbers
+    failing.progress = Progress(53, 52, 1, 900, 140.0)
+    assert any(text.startswith("0.86 % of the time") for _, text in summarize(failing).numbers)
+
+
 def test_a_healthy_run_is_calm(healthy):
     summary = summarize(healthy)
     assert summary.tone == "calm"

@@ -99,6 +99,43 @@ def test_the_sinks_of_settings() -> None:
     assert sinks_for(SimpleNamespace(sinks=[], record_dir="runs", alerts=())) == []
 
 
+def test_each_run_has_our_sinks_for_itself(make_report: Any) -> None:
+    """What one run still sends while the next begins goes into its own record."""
+    settings = SimpleNamespace(sinks=[LocalRecord(), Stuck()], record_dir="runs", alerts=())
+    first, second = (Delivery(sinks_for(settings), Containment()) for _ in range(2))
+    stuck = settings.sinks[1]
+    first.start(make_report(record_id="first"))
+    assert stuck.entered.wait(30)
+    first.finish(make_report(Status.COMPLETED, record_id="first"), wait_s=0.0)
+    late = first._thread
+    second.start(make_report(record_id="second"))
+    stuck.release.set()
+    assert late is not None
+    late.join(30)
+    assert state_of("failguard_runs/first")["sinks"]["mlflow"]["state"] == "delivered"
+    assert state_of("failguard_runs/second")["record_id"] == "second"
+    second.finish(make_report(Status.COMPLETED, record_id="second"), wait_s=30.0)
+
+
+def test_where_no_thread_can_be_started_the_record_and_the_console_still_end(
+    make_report: Any, contained: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    console = Collects("front", background=False)
+    delivery = Delivery([LocalRecord(), Collects("back"), console], Containment())
+    delivery.start(make_report())
+    delivery.progress(make_report())
+    report = make_report(Status.COMPLETED)
+    delivery.finish(report, wait_s=60.0)
+    assert [e.part for e in report.part_errors] == ["delivery thread"]
+    assert console.names == ["start", "finish"]
+    assert load_record(report.locations["local"]).status is Status.COMPLETED
+    assert state_of()["sinks"]["back"]["state"] == "undelivered"
+
+
 def test_sinks_are_copied_and_pickled_with_a_guard() -> None:
     sinks = sinks_for(SimpleNamespace(sinks="auto", record_dir="runs", alerts=[print]))
     assert [s.name for s in pickle.loads(pickle.dumps(sinks))] == [s.name for s in copy.deepcopy(sinks)]

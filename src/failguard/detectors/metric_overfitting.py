@@ -40,7 +40,7 @@ class MetricOverfitting:
     and a median higher above the mean of the best epoch and its neighbours than noise explains: by more than
     ``sigma * (sqrt(2 ln n / 3) + noise_factor / sqrt(m))``. The first term is how far below its mean the lowest of
     ``n`` means of three lies by chance; the second allows for a test at every epoch. ``sigma`` is the noise from epoch
-    to epoch (:func:`failguard.core.statistics.noise`).
+    to epoch (:func:`failguard.core.statistics.noise`). The fall must be more than three times that of the training loss.
 
     ``warning``; ``error`` once the validation loss has doubled, has lost a fifth of all progress, and the best epoch
     is 10 epochs back.
@@ -60,7 +60,7 @@ class MetricOverfitting:
     """
 
     min_epochs: int = 4
-    min_rise: float = 0.04
+    min_rise: float = 0.05
     min_fall: float = 0.1
     noise_factor: float = 6.0
 
@@ -183,6 +183,8 @@ class MetricOverfitting:
         luck = math.sqrt(2.0 * math.log(v.size) / 3.0)  # how far below its mean the lowest of n means of 3 lies
         chance = sigma * (luck + self.noise_factor / math.sqrt(m))
         if not (rise > self.min_rise and t_fall > self.min_fall and recent - level > chance):
+            return None
+        if t_best - t_recent <= 3.0 * noise(t[-max(3 * w, 12) :]):
             return None
         severe = w >= 10 and rise >= 1.0 and recent - lowest >= 0.2 * progress
         evidence = {

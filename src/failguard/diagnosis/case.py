@@ -174,6 +174,16 @@ class Case:
         return self.where.module is not None and self.where.tensor in ("output", "gradient")
 
     @cached_property
+    def made_by_loss(self) -> bool:
+        """The failing batch was at hand and finite, and so were the model's outputs: the loss made the bad value.
+
+        Loops and Lightning on a CPU always have the batch, if they were given one.
+        """
+        facts = self.facts
+        looks = facts.framework in ("torch", "lightning") and facts.device == "cpu" and facts.batch_size is not None
+        return looks and self.root_code == "loss.non_finite" and self.where.tensor == "loss" and not self.where.module
+
+    @cached_property
     def first_loss(self) -> float | None:
         """The loss of the first batch, if it is finite."""
         series = self.history.steps.get("loss")
@@ -201,7 +211,7 @@ class Case:
         if len(values) < 2:
             return None
         tail = max(1, min(WINDOW, len(values) // 2))
-        level, spread = _lowest_level(values[:-tail])
+        level, spread, low_at = _lowest_level(values[:-tail])
         level = min(level, values[0])  # a loss that rises from the start never has a lower running median
         threshold = level + NOISE_SPANS * spread
         if level > 0:
@@ -209,7 +219,7 @@ class Case:
             noise = 0.0 if self.root_code == "loss.divergence" else threshold
             threshold = min(max(noise, RISEN * level), BEYOND_NOISE * level)
         if self.root_code == "loss.divergence":  # it was confirmed over a window: single dips do not end the rise
-            risen = _risen(values, threshold, dips=CONFIRMED_IN // 2)
+            risen = _risen(values[low_at:], threshold, dips=CONFIRMED_IN // 2)
         else:
             risen = _risen(values, threshold)
         return Approach(
@@ -229,11 +239,11 @@ def _risen(values: list[float], threshold: float, dips: int = 0) -> int:
     return risen
 
 
-def _lowest_level(values: list[float]) -> tuple[float, float]:
-    """The lowest running median, and the robust spread (1.4826 times the median absolute deviation) around it."""
+def _lowest_level(values: list[float]) -> tuple[float, float, int]:
+    """The lowest running median, the robust spread (1.4826 times the median absolute deviation) around it, its place."""
     width = min(SMOOTHING, len(values))
     windows = [values[i : i + width] for i in range(len(values) - width + 1)]
     levels = [median(w) for w in windows]
     best = min(range(len(levels)), key=levels.__getitem__)
     around = values[max(0, best - 16) : best + 16]
-    return levels[best], 1.4826 * median(abs(v - levels[best]) for v in around)
+    return levels[best], 1.4826 * median(abs(v - levels[best]) for v in around), best

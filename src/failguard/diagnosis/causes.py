@@ -82,7 +82,6 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         "corrupted_batch",
         {
             **_BAD_VALUES,
-            **_EXCEPTION,
             "data.non_finite": 5.0,
             "loss.divergence": -0.5,
             "loss.spike": 0.5,
@@ -152,7 +151,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
             learning.constant_prediction,
             learning.gradients_flow,
             learning.rate_is_usual,
-            learning.creeping_against,
+            learning.explained_otherwise,
             learning.validation_never_learned,
             learning.enough_updates,
             learning.something_trainable,

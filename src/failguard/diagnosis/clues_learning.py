@@ -16,7 +16,7 @@ from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
     "constant_prediction",
-    "creeping_against",
+    "explained_otherwise",
     "enough_updates",
     "few_updates",
     "gradients_flow",
@@ -53,15 +53,15 @@ def constant_prediction(case: Case) -> Clue | None:
     if level is None or not trivial or trivial <= 0:
         return None
     if abs(level - trivial) <= TRIVIAL_BAND * trivial:
-        return Clue(1.0, f"the training loss stays at {number(level)} (a constant prediction gives {number(trivial)})")
+        return Clue(0.5, f"the training loss stays at {number(level)} (a constant prediction gives {number(trivial)})")
     if level > trivial:
         return Clue(-2.5, f"the loss is {number(level)}, worse than the {number(trivial)} of a constant prediction")
     val = case.history.improvement.best_value
     if val is not None and "loss" in case.history.monitor and val > level + TRIVIAL_BAND * trivial:
         return Clue(
             1.5,
-            f"the training loss fell to {number(level)} by heart, with nothing of it in validation (best {number(val)}; a "
-            f"constant prediction gives {number(trivial)})",
+            f"the training loss fell to {number(level)} by heart: the best validation loss is {number(val)} (a constant "
+            f"prediction gives {number(trivial)})",
         )
     return Clue(-1.5, f"the loss of {number(level)} is below the {number(trivial)} of a constant prediction")
 
@@ -72,7 +72,7 @@ def gradients_flow(case: Case) -> Clue | None:
     if level is None:
         return None
     if level > ZERO_GRADIENT:
-        return Clue(0.8, f"gradients reach the weights (median norm {number(level)})")
+        return Clue(0.4, f"gradients reach the weights (median norm {number(level)})")
     return Clue(-3.0, f"no gradient reaches the weights (median norm {number(level)})")
 
 
@@ -86,9 +86,9 @@ def validation_creeps(case: Case) -> Clue | None:
     )
 
 
-def creeping_against(case: Case) -> Clue | None:
-    """For causes under which nothing at all is learned."""
-    clue = validation_creeps(case) or weights_stand_still(case)
+def explained_otherwise(case: Case) -> Clue | None:
+    """For causes under which a model that is able to learn does not."""
+    clue = validation_creeps(case) or weights_stand_still(case) or strong_regularization(case)
     return None if clue is None else Clue(-2.0 * clue.weight, clue.text)
 
 
@@ -133,7 +133,7 @@ def rate_is_usual(case: Case) -> Clue | None:
         return Clue(-2.0, f"{rate_words(case)} is high enough to explain it")
     if rate < band.usual / 30.0:
         return Clue(-2.0, f"{rate_words(case)} is low enough to explain it")
-    return Clue(1.0, f"{rate_words(case)} is usual")
+    return Clue(0.7, f"{rate_words(case)} is usual")
 
 
 def low_rate(case: Case) -> Clue | None:
@@ -229,7 +229,7 @@ def validation_never_learned(case: Case) -> Clue | None:
     if best.best_value >= (1.0 - TRIVIAL_BAND) * trivial:
         return Clue(
             # Where nothing is learned this is what was found, and no reason for it.
-            4.0 if "metric.overfitting" == case.root_code else 0.3,
+            4.0 if case.root_code == "metric.overfitting" else 0.3,
             f"{case.history.monitor[:80]} was never better than {number(best.best_value)} (a constant prediction gives "
             f"{number(trivial)})",
         )

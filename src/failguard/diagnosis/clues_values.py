@@ -58,6 +58,8 @@ def inputs_were_fine(case: Case) -> Clue | None:
     """Looking again at the batch found its data finite."""
     if case.located and "data.non_finite" not in case.codes:
         return Clue(-5.0, f"the data of the batch are finite; the first bad value is the {case.where}")
+    if case.made_by_loss:
+        return Clue(-2.5, "the data of the batch are finite; the first bad value is the loss")
     return None
 
 
@@ -73,7 +75,7 @@ def isolated_failure(case: Case) -> Clue | None:
     clue = loss_was_calm(case)
     if clue is not None and clue.weight > 0:
         # Bad data are commoner than an operation that fails once in many batches.
-        return None if case.located else Clue(clue.weight + 0.3, clue.text)
+        return None if case.located or case.made_by_loss else Clue(clue.weight + 0.3, clue.text)
     return clue
 
 
@@ -140,6 +142,8 @@ def operation_overflowed(case: Case) -> Clue | None:
         return Clue(-5.0, f"the value was bad already in the {case.where.tensor}")
     if case.located and not case.grew:  # what has grown without bound overflows somewhere
         return Clue(1.5, f"the first bad value is the {case.where}, from finite data")
+    if case.made_by_loss and not case.grew:
+        return Clue(1.5, f"the first bad value is the {case.where}, from finite data")
     return None
 
 
@@ -199,7 +203,7 @@ def explodes_at_usual_rate(case: Case) -> Clue | None:
     if approach.per != "step" or approach.count >= 2 * WARM or (approach.ratio or 0.0) < SURE_EXPLOSION:
         return None
     return Clue(
-        2.5,
+        2.0,
         f"the loss grew {times(approach.ratio or 0.0)} its level within {count(approach.count)} steps at a usual rate",
     )
 

@@ -42,6 +42,7 @@ __all__ = [
 
 # torch names both shapes when a linear layer does not fit: (batch x given and wanted x out).
 _MATMUL = re.compile(r"\((\d+)x(\d+) and (\d+)x(\d+)\)")
+_SPEAKS_OF_NAN = re.compile(r"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
 _QUOTED = re.compile(r"['\"]([^'\"]{1,200})['\"]")
 
 
@@ -80,7 +81,11 @@ def repair_batch(case: Case) -> str:
 def guard_operation(case: Case) -> str:
     """For an operation that left the range of floats."""
     name = (case.facts.loss_name or "").lower()
-    place = f" in {case.where.module[:120]}" if case.where.module else ""
+    if case.exception is not None and _SPEAKS_OF_NAN.search(case.exception.message):
+        return f"Find where the NaN or Inf comes from: look at the data and the model's outputs just before{_at(case)}."
+    place = (
+        f" in {case.where.module[:120]}" if case.where.module else " in the loss" if case.where.tensor == "loss" else ""
+    )
     of_probabilities = name in ("nll_loss", "nllloss", "binary_cross_entropy", "bceloss", "binary_crossentropy")
     if case.where.tensor == "loss" and of_probabilities:
         return "Compute the loss from logits, not from probabilities: the log of a probability of 0 is not finite."
@@ -112,9 +117,14 @@ def check_labels(case: Case) -> str:
 
 def check_pairs(case: Case) -> str:
     """For targets that do not depend on the inputs."""
+    level, trivial = case.loss_level, case.facts.trivial_loss
+    stuck = level is not None and trivial and abs(level - trivial) <= 0.02 * trivial
+    model = (
+        " If they do, check that the output depends on the input: dead units, zero weights, a detach." if stuck else ""
+    )
     return (
         "Check that inputs and labels still belong together: look at ten pairs by hand, and at every shuffle, sort or "
-        "join that touches only one of the two."
+        f"join that touches only one of the two.{model}"
     )
 
 

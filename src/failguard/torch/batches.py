@@ -20,6 +20,8 @@ MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the reco
 DATA_CHECKS = 3  # batches looked at for values that are not finite
 # Targets are counted in the first 16 batches, then in every 32nd (data may be sorted), 80 batches in all.
 COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 32, 80
+GROUP = 64  # samples whose mix of classes is looked at
+SORTED = 0.6  # of the entropy that shuffled data would have in a group
 MAX_DEPTH = 6  # of nested containers; an object counts twice
 
 
@@ -91,6 +93,9 @@ class BatchReader:
         self._checks = DATA_CHECKS if check_data else 0
         self._seen = 0
         self._counts: Tensor | None = None
+        self._group: dict[int, int] = {}
+        self._group_samples = 0
+        self._mixed: list[tuple[float, float]] = []  # of each group: its entropy, and the most it could have
         self._later: list[tuple[int, int, Any]] = []
         self.next_at: float = 0
 
@@ -164,6 +169,7 @@ class BatchReader:
         if classes.numel() == 0 or int(classes.max()) >= MAX_CLASSES:
             return
         counts = torch.bincount(classes)
+        self._look_at_order(counts, len(target) if target.dim() else 1)
         if self._counts is not None:
             if len(counts) < len(self._counts):
                 counts = torch.nn.functional.pad(counts, (0, len(self._counts) - len(counts)))
@@ -173,12 +179,31 @@ class BatchReader:
         self._facts.class_counts = {c: int(n) for c, n in enumerate(counts.tolist()) if n}
         self.weigh_trivial_loss()
 
+    def _look_at_order(self, counts: Tensor, samples: int) -> None:
+        """Compare the classes within groups of batches with those of all: sorted data have few classes at a time."""
+        for c, n in enumerate(counts.tolist()):
+            if n:
+                self._group[c] = self._group.get(c, 0) + n
+        self._group_samples += samples
+        if self._group_samples < GROUP:
+            return
+        of_group = class_prior_entropy(self._group)
+        self._mixed.append((of_group, math.log(sum(self._group.values()))))
+        self._group, self._group_samples = {}, 0
+
+    def _is_sorted(self, entropy: float) -> bool:
+        """Whether batches hold far fewer classes than batches of shuffled data would."""
+        expected = sum(min(entropy, most) for _, most in self._mixed)
+        return sum(found for found, _ in self._mixed) < SORTED * expected
+
     def weigh_trivial_loss(self) -> None:
         """Set the loss of the best constant predictor, where :attr:`trivial_from` and the targets seen allow it."""
         counts, width = self._facts.class_counts, self._facts.model.output_width
         if "class_prior" in self.trivial_from and len(counts) > 1:
-            self._facts.trivial_loss = class_prior_entropy(counts)
-            self._facts.trivial_loss_source = "class_prior"
+            entropy = class_prior_entropy(counts)
+            known = not self._is_sorted(entropy)  # else a part of the data was seen, and says nothing of the rest
+            self._facts.trivial_loss = entropy if known else None
+            self._facts.trivial_loss_source = "class_prior" if known else None
         elif "output_width" in self.trivial_from and not counts and width is not None and width > 1:
             self._facts.trivial_loss = math.log(width)
             self._facts.trivial_loss_source = "output_width"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from failguard.sinks.base import Sink
 from failguard.sinks.delivery import Delivery
 from failguard.sinks.files import ARTIFACTS, LocalRecord, load_record
 from failguard.sinks.mlflow import MlflowSink
+from failguard.sinks.mlflow_session import Target, connect
 
 pytestmark = pytest.mark.framework
 
@@ -204,6 +206,22 @@ def test_a_database_is_made_whole_where_there_is_none(make_report: Any, tmp_path
 
 
 @pytest.mark.slow
+def test_two_runs_may_need_the_database_at_once(tmp_path: Path) -> None:
+    """The migrations with which MLflow makes or opens a database do not bear company."""
+    target = Target(f"sqlite:///{tmp_path}/mlflow.db")
+    with ThreadPoolExecutor(3) as pool:
+        sessions = [f.result() for f in [pool.submit(connect, target) for _ in range(3)]]
+    for session in sessions:
+        assert session.client.search_experiments()
+
+
+def test_a_database_left_unfinished_by_a_killed_process_is_no_trouble(make_report: Any, tmp_path: Path) -> None:
+    (tmp_path / f".mlflow.db.{os.getpid()}.new").write_bytes(b"half of a database")  # numbers come back in containers
+    report = deliver(MlflowSink(), make_report(), make_report(Status.COMPLETED))
+    assert not report.part_errors
+
+
+@pytest.mark.slow
 def test_a_process_killed_while_the_database_is_made_leaves_none(tmp_path: Path) -> None:
     code = """
 import os, sqlalchemy
@@ -294,6 +312,7 @@ from failguard.core.finding import Status
 from failguard.report.run_report import RunReport
 from failguard.sinks.delivery import Delivery
 from failguard.sinks.mlflow import MlflowSink
+from failguard.sinks.mlflow_session import Target, connect
 threads = set()
 real = builtins.__import__
 def watched(name, *args, **kw):
