@@ -183,3 +183,10 @@ def test_a_benign_overflow_is_no_early_sign_of_a_bad_gradient() -> None:
     gradient = Finding("gradient.non_finite", ERROR, 500, 9, "", evidence={"first_seen_step": 3.0})
     bad_loss = found("loss.non_finite", step=499)
     assert root_of([gradient, bad_loss]) is bad_loss
+
+
+def test_a_bad_metric_is_not_the_root_of_a_later_failure_of_training() -> None:
+    metric = found("metric.non_finite", step=40, tensor="val_loss")
+    loss = found("loss.non_finite", step=90, tensor="loss")
+    assert root_of([metric, loss]) == loss
+    assert root_of([metric]) == metric

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from failguard.core.finding import Finding
 from failguard.errors import ConfigurationError
 from failguard.policy import Policy
 from failguard.resources import ResourceLimits
-from failguard.settings import Settings, keyword_names
+from failguard.settings import Settings
 from failguard.sinks.console import Console
 
 
@@ -31,15 +32,15 @@ class OddEvents:
         {"alerts": "slack://abc123secret/def/ghi"},
         {"alerts": ["slack//abc123secret/def/ghi"]},
         {"config": "api_key=abc123secret"},
-        {"tags": [("token", "abc123secret")]},
+        {"tags": [("api_token", "abc123secret")]},
         {"record_dir": {"password": "abc123secret"}},
     ],
 )
-def test_a_message_about_a_keyword_shows_no_secret(keywords: dict[str, Any]) -> None:
+def test_a_message_about_a_keyword_shows_no_secret(keywords: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConfigurationError) as error:
         GuardCallback(**keywords)
-    assert next(iter(keywords)) in str(error.value)
-    assert "abc123secret" not in str(error.value)
+    assert next(iter(keywords)).rstrip("s") in str(error.value)
+    assert "abc123secret" not in str(error.value) + caplog.text
 
 
 @pytest.mark.parametrize(
@@ -96,8 +97,9 @@ def test_an_unknown_keyword_is_named() -> None:
 
 def test_every_keyword_is_documented_and_passed_on() -> None:
     signature = inspect.signature(GuardCallback.__init__)
-    assert tuple(signature.parameters)[1:] == keyword_names()
-    for name in keyword_names():
+    keywords = [f.name for f in fields(Settings) if f.name != "monitor_is_named"]
+    assert list(signature.parameters)[1:] == keywords
+    for name in keywords:
         assert name in (GuardCallback.__doc__ or "")
     defaults = Settings()
     for name, parameter in signature.parameters.items():

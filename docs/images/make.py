@@ -1,6 +1,6 @@
 """Make the README's pictures again: runs the demo, saves its table, photographs a report with headless Chromium.
 
-    python docs/images/make.py
+python docs/images/make.py
 """
 
 import re

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from failguard.core.codes import check_finding_code
@@ -145,11 +145,6 @@ class Settings:
             raise ConfigurationError(
                 f"sinks holds more than one sink of the name {twice[0]!r}. Keep one, or give each a name of its own."
             )
-
-
-def keyword_names() -> tuple[str, ...]:
-    """The keywords of FailGuard, in the order of the documentation."""
-    return tuple(f.name for f in fields(Settings) if f.name != "monitor_is_named")
 
 
 def _unusable(name: str, value: object, allowed: str) -> ConfigurationError:

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-import failguard
 from failguard.analysis import analyze
 from failguard.core.event import Event
 from failguard.core.finding import Finding, Severity, Status

@@ -24,6 +24,10 @@ def around(level: float, n: int, spread: float = 0.05) -> list[float]:
     return [level + generator.gauss(0, spread) for _ in range(n)]
 
 
+def decay_to(level: float, n: int) -> list[float]:
+    return [level + 2.0 * 0.5 ** (10 * i / n) for i in range(n)]
+
+
 def test_every_row_names_codes_of_the_taxonomy():
     for row in KNOWLEDGE:
         assert row.code in CAUSES
@@ -193,6 +197,90 @@ def test_no_gradient_is_told_apart_by_what_is_trainable(make_history, make_findi
     model = {"parameters": 100, "trainable_parameters": trainable}
     history = make_history(around(2.3, 300), [0.0] * 30, optimizer=ADAM, model=model, trivial_loss=2.3)
     assert diagnose([root], root, history, None).likely_cause == cause
+
+
+def test_creeping_validation_is_a_low_rate(make_history, make_finding):
+    root = make_finding("loss.no_learning", 300)
+    epochs = {"val_loss": [2.338, 2.336, 2.334, 2.332, 2.330]}
+    history = make_history(
+        around(2.32, 300, 0.03), [0.9] * 30, epochs, optimizer={**ADAM, "learning_rate": 1e-6}, trivial_loss=2.299
+    )
+    cause = diagnose([root], root, history, None).causes[0]
+    assert cause.code == "learning_rate_too_low"
+    assert any("falls at every epoch" in e for e in cause.evidence)
+
+
+def test_the_same_validation_at_every_epoch_means_that_weights_stand_still(make_history, make_finding):
+    root = make_finding("loss.no_learning", 300)
+    model = {"parameters": 4810, "trainable_parameters": 4810}
+    history = make_history(
+        around(2.32, 300, 0.03), epochs={"val_loss": [2.339] * 6}, optimizer=ADAM, model=model, trivial_loss=2.299
+    )
+    cause = diagnose([root], root, history, None).causes[0]
+    assert cause.code == "parameters_not_in_optimizer"
+    assert "optimizer was given this model's parameters" in cause.remedy
+
+
+@pytest.mark.parametrize(
+    ("facts", "remedy"),
+    [
+        ({"model": {"dropout": 0.95}, "optimizer": ADAM}, "Lower dropout from 0.95 to 0.3."),
+        ({"optimizer": {**ADAM, "weight_decay": 30.0}}, "Lower weight decay from 30 to 0.01."),
+    ],
+)
+def test_regularization_that_leaves_nothing_to_learn(make_history, make_finding, facts, remedy):
+    root = make_finding("loss.no_learning", 300)
+    epochs = {"val_loss": around(2.30, 8, 0.01)}
+    history = make_history(around(2.31, 300, 0.03), [0.3] * 30, epochs, trivial_loss=2.299, **facts)
+    cause = diagnose([root], root, history, None).causes[0]
+    assert (cause.code, cause.remedy) == ("too_much_regularization", remedy)
+
+
+def test_a_divergence_that_dips_is_not_called_calm(make_history, make_finding):
+    root = make_finding("loss.divergence", 128)
+    loss = [*decay_to(0.3, 60), *(50.0 if i % 6 else 0.2 for i in range(69))]
+    causes = diagnose([root], root, make_history(loss, optimizer=SGD, trivial_loss=2.3), None).causes
+    assert causes[0].code == "learning_rate_too_high"
+    assert not any("were fine" in e for c in causes for e in c.evidence)
+
+
+def test_a_loss_that_is_bad_from_finite_data_is_no_corrupted_batch(make_history, make_finding):
+    root = make_finding("loss.non_finite", 57, tensor="loss", batch=57)
+    looked = {"framework": "torch", "device": "cpu", "batch_size": 32}
+    diagnosis = diagnose([root], root, make_history([*around(0.4, 57), NAN], optimizer=ADAM, **looked), None)
+    assert diagnosis.likely_cause == "numerical_instability"
+    assert "corrupted_batch" not in [c.code for c in diagnosis.causes]
+    assert "in the loss" in diagnosis.causes[0].remedy
+
+
+def test_only_a_loss_of_probabilities_is_told_to_use_logits(make_history, make_finding):
+    root = make_finding("loss.non_finite", 57, tensor="loss", batch=57)
+    looked = {"framework": "torch", "device": "cpu", "batch_size": 32}
+    for name, wanted in (("nll_loss", True), ("cross_entropy", False), (None, False)):
+        history = make_history([*around(0.4, 57), NAN], optimizer=ADAM, loss_name=name, **looked)
+        remedy = diagnose([root], root, history, None).causes[0].remedy
+        assert ("from logits" in remedy) is wanted
+
+
+def test_an_explosion_in_the_first_steps_is_no_operation_to_guard(make_history, make_finding):
+    root = make_finding("loss.non_finite", 4, module="h", tensor="output", batch=4)
+    history = make_history([0.8, 30.0, 9e8, 1e27, NAN], optimizer={"name": "SGD", "learning_rate": 0.01})
+    causes = [c.code for c in diagnose([root], root, history, None).causes]
+    assert causes == ["learning_rate_too_high", "unscaled_inputs"]
+
+
+def test_bad_validation_points_to_the_validation_data(make_history, make_finding):
+    root = make_finding("metric.non_finite", 42, tensor="val_loss")
+    history = make_history(around(0.5, 200), epochs={"val_loss": [NAN] * 4}, optimizer=ADAM)
+    cause = diagnose([root], root, history, None).causes[0]
+    assert cause.code == "corrupted_batch"
+    assert "validation data" in cause.remedy
+    assert "the training loss is finite" in cause.evidence[0]
+
+
+def test_a_rate_at_the_edge_of_the_band_is_no_issue(make_history):
+    history = make_history(optimizer={"name": "SGD", "learning_rate": 0.2, "momentum": 0.9})
+    assert diagnose([], None, history, None).config_issues == ()
 
 
 def test_too_few_updates(make_history, make_finding):

@@ -79,6 +79,8 @@ def test_unknown_keys_are_ignored_and_missing_parts_get_defaults(failing):
         ({"findings": [3]}, "findings"),
         ({"root": {"code": "x", "severity": "bad"}}, "root"),
         ({"progress": 3}, "progress"),
+        ({"progress": {"steps": "abc"}}, "progress"),
+        ({"facts": {"max_epochs": "abc"}}, "facts"),
         ({"facts": {"class_counts": {"a": 1}}}, "facts"),
         ({"run": []}, "run"),
         ({"locations": [1]}, "locations"),

@@ -144,3 +144,24 @@ def test_reading_thins_out_and_ends():
 def test_entropy():
     assert class_prior_entropy({0: 5, 1: 5}) == pytest.approx(math.log(2))
     assert class_prior_entropy({3: 5}) == 0.0
+
+
+def test_sorted_labels_give_no_baseline():
+    labels = torch.arange(10).repeat_interleave(100)
+    r, facts = reader()
+    for step, y in enumerate(labels.split(32)):
+        r.read((torch.zeros(len(y), 3), y), step, 0)
+    assert len(facts.class_counts) > 1
+    assert facts.trivial_loss is None
+
+
+@pytest.mark.parametrize("size", [1, 4, 32, 128])
+@pytest.mark.parametrize("shares", [[1] * 10, [95, 5], [99, 1], [1] * 300], ids=["ten", "95:5", "99:1", "300 classes"])
+def test_shuffled_labels_give_one_whatever_their_number_and_shares(size, shares):
+    g = torch.Generator().manual_seed(0)
+    labels = torch.multinomial(torch.tensor(shares, dtype=torch.float), 3000, replacement=True, generator=g)
+    r, facts = reader()
+    for step, y in enumerate(labels.split(size)):
+        if step >= r.next_at:
+            r.read((torch.zeros(len(y), 3), y), step, 0)
+    assert (facts.trivial_loss is not None) == (len(facts.class_counts) > 1)

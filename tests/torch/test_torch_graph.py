@@ -33,6 +33,9 @@ CLASSES = ("class_prior", "output_width")
         # Not the plain mean, or not alone: no baseline is known.
         (lambda: F.cross_entropy(logits(), Y, reduction="sum"), "cross_entropy", ()),
         (lambda: F.cross_entropy(logits(), Y, weight=torch.tensor([1.0, 2.0, 3.0])), "cross_entropy", ()),
+        (lambda: 10 * F.cross_entropy(logits(), Y), "cross_entropy", ()),
+        (lambda: (F.cross_entropy(logits(), Y, reduction="none") * (1.0 + Y)).mean(), "cross_entropy", ()),
+        (lambda: F.cross_entropy(logits(), Y, label_smoothing=0.1), "cross_entropy", ()),
         (lambda: F.cross_entropy(logits(), Y) + logits().pow(2).mean(), "cross_entropy", ()),
         (lambda: F.mse_loss(logits(), torch.zeros(5, 3)), "mse_loss", ()),
         (lambda: logits().abs().sum(), None, ()),
@@ -42,6 +45,21 @@ def test_losses_are_recognised(loss, name, trivial_from):
     facts = read_graph(loss())
     assert facts.loss_name == name
     assert facts.trivial_from == trivial_from
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda: F.cross_entropy(logits(), Y, weight=torch.tensor([1.0, 2.0, 3.0])),
+        lambda: F.binary_cross_entropy_with_logits(
+            logits()[:, 0], Y.clamp(max=1).float(), pos_weight=torch.tensor(19.0)
+        ),
+    ],
+)
+def test_class_weights_are_seen_after_backward_has_freed_them(loss):
+    value = loss()
+    value.backward()
+    assert read_graph(value).trivial_from == ()
 
 
 def test_functional_activations_and_normalization_are_found_in_order():

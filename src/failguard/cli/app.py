@@ -44,10 +44,11 @@ class Commands(typer.core.TyperGroup):
         except OSError as error:
             what = f"{error.filename!r}: {error.strerror}" if error.filename else str(error)
             _fail(f"{what}. Choose another path or free it.", EXIT_USAGE)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last place that can give it a code
             # Usage errors are typer's own; the module that defines them differs between its versions.
             if not hasattr(error, "format_message"):
-                raise
+                sys.excepthook(*sys.exc_info())  # a defect of our own; left to Python it would exit with 1
+                sys.exit(EXIT_USAGE)
             _fail(f"{error.format_message()} Type: {_command(error)} --help", EXIT_USAGE)
         sys.exit(code if isinstance(code, int) else 0)
 

@@ -188,12 +188,9 @@ def cut(text: str, limit: int) -> str:
 
 
 def short(value: object, limit: int = 60) -> str:
-    """The representation of a value for a message, without secrets, at most ``limit`` characters."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a value that cannot be shown still needs a message
-        text = f"<{type(value).__name__}>"
-    text = redact_text(text[: 20 * limit])
+    """A value in a message: its representation without secrets, at most ``limit`` characters."""
+    safe = redact(value)
+    text = safe if isinstance(safe, str) and not isinstance(value, str) else repr(safe)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

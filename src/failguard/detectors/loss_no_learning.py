@@ -44,7 +44,8 @@ class LossNoLearning:
       share by a fifth of what is missing to 1; and a loss that came down from above ``1.3 T`` lies within 0.97 to
       ``1.06 T``;
     - the validation loss (the training loss where there is none, or where it came down) does not fall steadily at a
-      pace that brings it below ``0.9 T`` by the end of the plan (an open-ended run: in as many epochs again).
+      pace that brings it below ``0.9 T`` by the end of the plan (an open-ended run: in as many epochs again); below
+      ``0.97 T`` where validation is below ``0.99 T`` already.
 
     A plateau at ``T`` that lasts longer than ``min_share`` of the plan and ends in learning after all is reported too:
     until it ends nothing tells it apart.
@@ -131,6 +132,12 @@ class LossNoLearning:
             facts=_ten_classes(10),
         ),
         Example(
+            "a language of high entropy: steady, and little to learn",
+            steps={"loss": noisy(line(380, 3.0, 2.75), 0.01)},
+            epochs={"val_loss": [2.985 - 0.01 * i for i in range(20)]},
+            facts=Facts(trivial_loss=2.985, max_epochs=20, steps_per_epoch=19),
+        ),
+        Example(
             "very slow, but the plan is long",
             steps={"loss": noisy(line(2250, 2.32, 2.1), 0.01)},
             epochs={"val_loss": line(50, 2.31, 2.1)},
@@ -204,12 +211,14 @@ class LossNoLearning:
         series = train_loss_per_epoch(history)
         train = [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
         remaining = (facts.max_epochs or 2 * epochs) - epochs
-        if projected(val or train, remaining) < 0.9 * trivial or (fell and projected(train, remaining) < 0.9 * trivial):
+        goal = (0.97 if val and min(val) < 0.99 * trivial else 0.9) * trivial  # below T and falling is learning
+        if projected(val or train, remaining) < goal or (fell and projected(train, remaining) < 0.9 * trivial):
             return None
         guess = "guessing" if facts.trivial_loss_source == "output_width" else "always predicting the class frequencies"
         message = f"After {updates} updates the training loss is {recent:.4g}"
         message += f" and the best validation loss was {min(val):.4g}" if val else ""
-        compared = "worse than" if min(val or [recent]) > trivial and recent > trivial else "hardly better than"
+        best = min([recent, *val]) / trivial
+        compared = "hardly better than" if best < 1.0 else "no better than" if best < 1.05 else "worse than"
         message += f", {compared} the {trivial:.4g} of {guess}."
         evidence = _evidence(recent, start, updates, epochs, val) | {"trivial_loss": trivial}
         return _finding(observation, Severity.WARNING if fell else Severity.ERROR, message, evidence)

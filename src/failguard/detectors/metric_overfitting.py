@@ -40,7 +40,7 @@ class MetricOverfitting:
     and a median higher above the mean of the best epoch and its neighbours than noise explains: by more than
     ``sigma * (sqrt(2 ln n / 3) + noise_factor / sqrt(m))``. The first term is how far below its mean the lowest of
     ``n`` means of three lies by chance; the second allows for a test at every epoch. ``sigma`` is the noise from epoch
-    to epoch (:func:`failguard.core.statistics.noise`). The fall must be more than three times that of the training loss.
+    to epoch (:func:`failguard.core.statistics.noise`). The fall must be above 3 ``sigma`` of the training loss.
 
     ``warning``; ``error`` once the validation loss has doubled, has lost a fifth of all progress, and the best epoch
     is 10 epochs back.
@@ -56,11 +56,12 @@ class MetricOverfitting:
         min_rise, min_fall, noise_factor: See above.
 
     Source: the rule is ours. It was set on the 419 simulated curves of Li et al., "Keeping Deep Learning Models in
-    Check: A History-Based Approach to Mitigate Overfitting" (2024), and ``noise_factor`` on flat noisy curves.
+    Check: A History-Based Approach to Mitigate Overfitting" (2024), of which ``min_rise`` is the largest that misses
+    none; ``noise_factor`` on flat noisy curves.
     """
 
     min_epochs: int = 4
-    min_rise: float = 0.05
+    min_rise: float = 0.045
     min_fall: float = 0.1
     noise_factor: float = 6.0
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import Protocol
 
 from failguard.core.improvement import Mode
+from failguard.core.log import logger
 from failguard.detectors.base import Detector
 from failguard.detectors.gradient_non_finite import GradientNonFinite
 from failguard.detectors.loss_divergence import LossDivergence
@@ -23,7 +23,6 @@ from failguard.errors import ConfigurationError
 
 __all__ = ["PRESETS", "DetectorSettings", "detectors_for"]
 
-logger = logging.getLogger("failguard")
 
 PRESETS = ("minimal", "standard", "full")
 ENTRY_POINT_GROUP = "failguard.detectors"

@@ -240,7 +240,7 @@ def _risen(values: list[float], threshold: float, dips: int = 0) -> int:
 
 
 def _lowest_level(values: list[float]) -> tuple[float, float, int]:
-    """The lowest running median, the robust spread (1.4826 times the median absolute deviation) around it, its place."""
+    """Lowest running median, robust spread (1.4826 times the median absolute deviation) around it, its index."""
     width = min(SMOOTHING, len(values))
     windows = [values[i : i + width] for i in range(len(values) - width + 1)]
     levels = [median(w) for w in windows]

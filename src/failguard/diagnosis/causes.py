@@ -169,9 +169,16 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow(
         "frozen_parameters",
         {"loss.no_learning": 0.0, "gradient.missing": 1.0, "weights.frozen": 1.0},
-        (learning.nothing_trainable, learning.weights_stand_still, learning.no_gradients),
+        (learning.nothing_trainable, learning.no_gradients),
         r.unfreeze,
         ("parameters", "trainable_parameters"),
+    ),
+    CauseRow(
+        "parameters_not_in_optimizer",
+        {"loss.no_learning": 0.0, "gradient.missing": 0.5, "weights.frozen": 0.5},
+        (learning.weights_stand_still, learning.gradients_flow, learning.something_trainable),
+        r.hand_over,
+        ("optimizer", "learning_rate"),
     ),
     CauseRow(
         "detached_graph",

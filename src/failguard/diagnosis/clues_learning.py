@@ -60,8 +60,8 @@ def constant_prediction(case: Case) -> Clue | None:
     if val is not None and "loss" in case.history.monitor and val > level + TRIVIAL_BAND * trivial:
         return Clue(
             1.5,
-            f"the training loss fell to {number(level)} by heart: the best validation loss is {number(val)} (a constant "
-            f"prediction gives {number(trivial)})",
+            f"the training loss fell to {number(level)}, but nothing was gained in validation (best {number(val)}; a "
+            f"constant prediction gives {number(trivial)})",
         )
     return Clue(-1.5, f"the loss of {number(level)} is below the {number(trivial)} of a constant prediction")
 

@@ -22,6 +22,7 @@ __all__ = [
     "fix_code",
     "free_disk",
     "guard_operation",
+    "hand_over",
     "less_memory",
     "lower_learning_rate",
     "match_devices",
@@ -189,9 +190,15 @@ def unfreeze(case: Case) -> str:
     """For parameters that must learn but may not."""
     if case.facts.framework == "keras":
         return "Set trainable=True on the layers that should learn, then compile again."
-    if case.facts.model.trainable_parameters and case.facts.model.trainable_parameters == case.facts.model.parameters:
-        return "Check that the optimizer was given this model's parameters, and that its step() is called."
     return "Set requires_grad_(True) on the parameters that should learn, and hand them to the optimizer."
+
+
+def hand_over(case: Case) -> str:
+    """For weights that nothing updates."""
+    return (
+        "Check that the optimizer was given this model's parameters, that its step is made, and that no schedule keeps "
+        "the learning rate at 0."
+    )
 
 
 def train_longer(case: Case) -> str:

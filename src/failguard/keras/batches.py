@@ -16,8 +16,8 @@ __all__ = ["BatchReader", "non_finite_part"]
 
 MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the record
 DATA_CHECKS = 3  # batches looked at for values that are not finite
-# Targets are counted in the first 16 batches, then in every 32nd (data may be sorted), 80 batches in all.
-COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 32, 80
+# Targets are counted in each batch that is offered, then in every 64th (data may be sorted), 48 batches in all.
+COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 64, 48
 
 
 def non_finite_part(batch: Any) -> str | None:
@@ -34,6 +34,7 @@ class BatchReader:
 
     Attributes:
         next_at: Step from which the next batch is to be read; infinite when nothing more is to be learned.
+        is_at_start: The very first batches are still to be read.
     """
 
     def __init__(self, facts: Facts, *, check_data: bool, trivial_from: tuple[str, ...]) -> None:
@@ -48,6 +49,7 @@ class BatchReader:
         self._counts: Any = None
         self._seen = 0
         self.next_at: float = 0
+        self.is_at_start = True
 
     def read(self, batch: Any, step: int, epoch: int) -> Finding | None:
         """Look at one training batch, as ``train_step`` gets it.
@@ -56,6 +58,7 @@ class BatchReader:
             A warning if a value is not finite, among the first batches.
         """
         self._seen += 1
+        self.is_at_start = self._seen < DATA_CHECKS
         self.next_at = step + (1 if self._seen < COUNTED_IN_A_ROW else THEN_EVERY)
         if self._seen >= COUNTED_BATCHES:
             self.next_at = math.inf

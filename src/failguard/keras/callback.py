@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar
@@ -10,13 +9,13 @@ from typing import Any, ClassVar
 import keras
 
 from failguard.adapter import GuardCallback, hook
+from failguard.core.log import logger
 from failguard.errors import FailGuardError
 from failguard.keras.fit_watch import FitWatch
 from failguard.keras.tap import tap_on
 
 __all__ = ["FailGuard"]
 
-logger = logging.getLogger("failguard")
 
 UNSEEN = (
     "The fit ended by an error that Keras shows to no callback. Write `with guard: model.fit(..., callbacks=[guard])` "

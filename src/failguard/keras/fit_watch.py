@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from failguard.accounting import Cadence
 from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
@@ -23,6 +24,8 @@ from failguard.settings import Settings
 __all__ = ["FitWatch"]
 
 PART = "training step"
+LEAST_STEPS, MOST_STEPS = 16, 64  # batches taken in at once, while they are fine
+SHARE = 0.4  # of the budget for taking them in
 
 
 class FitWatch:
@@ -47,7 +50,6 @@ class FitWatch:
         self._first_epoch: int | None = None
         self._in_epoch = False
         self._epoch_start = 0  # step at which the epoch began
-        self._calls = 0  # of the train function since rows were taken in
         self._failing: Any = None
         self._failing_part: str | None = None
         self._place: tuple[int, Where | None] | None = None
@@ -65,6 +67,7 @@ class FitWatch:
         """
         model = self._model
         self._guard, self._on_error = guard, on_error
+        self._cadence = Cadence(least=LEAST_STEPS, share=guard.accounting.budget * SHARE)
         self._facts = (
             guard.containment.run("reading the facts of the run", read_facts, model, self._params) or self._facts
         )
@@ -80,7 +83,7 @@ class FitWatch:
 
     def _put_on_tap(self, left_behind: Callable[[], None]) -> None:
         tap = make_tap(self._model, gate_for(self._guard.settings), self._guard.containment)
-        tap.install(self._run_step, left_behind)
+        tap.install(self._after_call, self._on_step_error, left_behind)
         self.tap = tap
         self._facts.drops_bad_updates = tap.drops
         if tap.blind is None:
@@ -93,41 +96,39 @@ class FitWatch:
         if self.tap is not None:
             self._guard.containment.run("taking the tap off", self.tap.uninstall)
 
-    # One call of the train function: one batch, or steps_per_execution of them
+    # After a call of the train function: one batch, or steps_per_execution of them
 
-    def _run_step(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        tap, guard = self.tap, self._guard
-        try:
-            if tap is None:  # never, as the tap calls this
-                return function(*args)
-            result = tap.call(function, args)
-            started = perf_counter()
-            guard.containment.run(PART, self._after_step, tap)
-            guard.accounting.add(PART, perf_counter() - started)
-            return result
-        except StopIteration:
-            raise
-        except BaseException as error:
-            if type(error).__name__ != "OutOfRangeError":  # how TensorFlow says that the data ended
-                self._on_error(error)
-            raise
+    def _after_call(self) -> None:
+        guard, tap = self._guard, self.tap
+        if tap is None:
+            return
+        started = perf_counter()
+        guard.containment.run(PART, self._look_at_steps, tap)
+        guard.accounting.add(PART, perf_counter() - started)
 
-    def _after_step(self, tap: Tap) -> None:
-        guard = self._guard
+    def _on_step_error(self, error: BaseException) -> None:
+        # The second is how TensorFlow says that the data ended.
+        if not isinstance(error, StopIteration) and type(error).__name__ != "OutOfRangeError":
+            self._on_error(error)
+
+    def _look_at_steps(self, tap: Tap) -> None:
+        guard, reader = self._guard, self._reader
+        started = perf_counter()
         if tap.blind is not None:
             self._count_unseen_steps(tap.blind)
             return
         if self._facts.model.parameters is None:
             self._look_at_built_model()
-        self._calls += 1
-        rows = tap.take()
-        if rows:
-            self._take_in(rows)
-        # Rows wait to be taken, and with several a call their number is not known: then right after they were.
-        newest = guard.step + (self._calls if self._model.steps_per_execution == 1 else 0) - 1
-        reader = self._reader
-        if reader is not None and newest >= reader.next_at and (rows or newest >= guard.step) and not guard.should_stop:
+        self._take_in(tap.take())
+        if reader is None or guard.should_stop:
+            return
+        newest = guard.step - 1
+        if newest >= reader.next_at:
             self._read_batch(reader, tap, newest)
+        if not reader.is_at_start:
+            self._cadence.ran(guard.step, perf_counter() - started, guard.typical_step_s)
+            tap.every_steps = min(self._cadence.every_steps, MOST_STEPS)
+            guard.accounting.note_cadence("steps taken in", tap.every_steps)
 
     def _look_at_built_model(self) -> None:
         """A subclassed model may get its weights in the first step only."""
@@ -141,14 +142,14 @@ class FitWatch:
         self._facts.drops_bad_updates = False
         in_epoch = self._guard.step - self._epoch_start
         left = (self._facts.steps_per_epoch or math.inf) - in_epoch
-        for _ in range(int(min(self._model.steps_per_execution, left))):
+        for _ in range(int(min(self.tap.steps_per_call if self.tap else 1, left))):
             self._guard.allow_update()
             self._guard.end_batch()
 
     def _read_batch(self, reader: BatchReader, tap: Tap, step: int) -> None:
         batch = tap.batch()
         if batch is None:
-            reader.next_at = math.inf
+            reader.next_at, reader.is_at_start = math.inf, False
             return
         finding = reader.read(batch, step, self._guard.epoch)
         if finding is not None:
@@ -156,7 +157,8 @@ class FitWatch:
 
     def _take_in(self, rows: list[Row]) -> None:
         guard = self._guard
-        self._calls = 0
+        if not rows:
+            return
         bad = next((row for row in rows if row.is_bad), None)
         if bad is not None:
             self._failing, self._failing_part = bad.batch, bad.part
@@ -214,9 +216,8 @@ class FitWatch:
     def settle(self) -> None:
         """The model is not in a step: take in what is left, and put statistics back after a bad batch."""
         guard = self._guard
-        rows = guard.containment.run(PART, self.tap.take, everything=True) if self.tap is not None else []
-        if rows:
-            self._take_in(rows)
+        if self.tap is not None:
+            self._take_in(guard.containment.run(PART, self.tap.take, wait=True) or [])
         if guard.should_stop:
             self._put_back_statistics()
 

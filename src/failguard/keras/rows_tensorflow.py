@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["OutputRows", "QueueRows", "Rows", "VariableRows"]
+__all__ = ["CAPACITY", "OutputRows", "QueueRows", "Rows", "VariableRows"]
 
 KEY = "failguard"
-CAPACITY = 8192
+CAPACITY = 8192  # rows in a queue
 
 
 class Rows(Protocol):
@@ -46,7 +46,7 @@ class Rows(Protocol):
 class QueueRows:
     """For steps that XLA does not compile: one operation a step, and a read when it is convenient.
 
-    A queue that is full would block the step, so :meth:`collect` empties it in time by itself.
+    A queue that is full would block the step: read it at least every ``CAPACITY`` rows.
     """
 
     early = True
@@ -58,8 +58,6 @@ class QueueRows:
         steps_per_call: Batches in a call of the train function.
         """
         self._width = width
-        self._steps = steps_per_call
-        self._unread = 0
         with tf.device("CPU:0"):
             self._queue = tf.queue.FIFOQueue(CAPACITY + steps_per_call, [tf.float32] * width, shapes=[()] * width)
 
@@ -68,15 +66,11 @@ class QueueRows:
         return self._queue.enqueue(values)
 
     def collect(self, logs: Any) -> Any:
-        """Take rows out of what a call returned, see :class:`Rows`."""
-        self._unread += self._steps
-        if self._unread > CAPACITY:  # nobody reads any more
-            self.read()
+        """Nothing comes out with the logs."""
         return logs
 
     def read(self) -> list[list[float]]:
         """The rows since the last time."""
-        self._unread = 0
         # The methods of the queue do the same and take four times as long.
         handle = self._queue.queue_ref
         n = int(tf.raw_ops.QueueSizeV2(handle=handle))
@@ -87,7 +81,10 @@ class QueueRows:
 
 
 class OutputRows:
-    """For steps compiled by XLA, one a call: the row is one more output."""
+    """For steps compiled by XLA, one a call: the row goes out with the logged loss, or as one more log.
+
+    Keras reads the logged loss after each call anyway, so the row costs no read of its own.
+    """
 
     early = False
 
@@ -97,15 +94,23 @@ class OutputRows:
 
     def write(self, values: list[Any], logs: Any) -> Any:
         """Write one row, see :class:`Rows`."""
-        return {**logs, KEY: tf.stack(values)} if isinstance(logs, dict) else logs
+        if not isinstance(logs, dict):
+            return logs
+        loss = logs.get("loss")
+        if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
+            return {**logs, "loss": tf.stack([loss, *values])}
+        return {**logs, KEY: tf.stack([0.0, *values])}
 
     def collect(self, logs: Any) -> Any:
         """Take rows out of what a call returned, see :class:`Rows`."""
-        row = logs.pop(KEY, None) if isinstance(logs, dict) else None
-        if row is not None:
-            values = row.numpy().tolist()
-            self._rows.append(values)
-            self.is_urgent = self.is_urgent or not all(map(math.isfinite, values))
+        if not isinstance(logs, dict):
+            return logs
+        if KEY in logs:
+            _, *row = logs.pop(KEY).numpy().tolist()
+        else:
+            logs["loss"], *row = logs["loss"].numpy().tolist()
+        self._rows.append(row)
+        self.is_urgent = self.is_urgent or not all(map(math.isfinite, row))
         return logs
 
     def read(self) -> list[list[float]]:

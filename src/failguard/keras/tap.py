@@ -16,9 +16,7 @@ import keras
 
 from failguard.core.containment import Containment
 
-__all__ = ["EVERY_STEPS", "Gate", "Row", "Tap", "make_tap", "tap_on"]
-
-EVERY_STEPS = 16  # batches taken in at once, while they are fine
+__all__ = ["AROUND", "Gate", "Row", "Tap", "make_tap", "tap_on"]
 
 AROUND = (
     "Losses and gradients per step are not seen: train_step does not call compute_loss by itself (or calls it from a "
@@ -72,6 +70,9 @@ class Tap:
     Attributes:
         blind: Why no losses are seen, ``None`` while they are.
         drops: Updates with bad values are kept from the weights.
+        every_steps: Batches after which there is something to take.
+        is_due: There is enough to take, or a bad value.
+        steps_per_call: Batches in a call of the train function.
     """
 
     def __init__(self, model: Any, gate: Gate, containment: Containment, *, blind: str | None = None) -> None:
@@ -87,7 +88,10 @@ class Tap:
         self._gate = gate
         self._containment = containment
         self._patched: list[tuple[Any, str, Any, Any]] = []
-        self._calling = False
+        self._calling = False  # the train function runs, and is perhaps traced
+        self.every_steps = 1
+        self.is_due = False
+        self.steps_per_call = int(model.steps_per_execution)
         # With a loss scaler a bad gradient is normal, and the scaler skips the step by itself.
         self.is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         self.drops = False
@@ -95,34 +99,46 @@ class Tap:
     # For the time of a fit
 
     def install(
-        self, run: Callable[[Callable[..., Any], tuple[Any, ...]], Any], left_behind: Callable[[], None]
+        self,
+        after: Callable[[], None],
+        on_error: Callable[[BaseException], None],
+        left_behind: Callable[[], None],
     ) -> None:
         """Put the wrappers on and have the train function built anew.
 
         Args:
-            run: Called in place of the train function, with it and its arguments.
+            after: Called after a call of the train function when :attr:`is_due`.
+            on_error: Called when the train function raises, before the error goes on.
             left_behind: Called when a later fit finds the wrappers of this one, because an error outside of a step
                 ended it and Keras tells no callback.
         """
         model = self.model
-        self._history = getattr(model, "history", None)
+        self._history = history = getattr(model, "history", None)
         self._left_behind = left_behind
         self._untapped = model.train_function
-        self._patch_all()
-        model.train_function = None
         try:
+            self._patch_all()
+            model.train_function = None
             self._build()
         except BaseException:
             model.train_function = self._untapped
             self.uninstall()
             raise
-        function = model.train_function
+        function, call = model.train_function, self.call
 
+        # At every step, so it does no more than it must.
         def train_function(*args: Any) -> Any:
-            if not self.is_current():
+            if getattr(model, "history", None) is not history:
                 self.leave_behind()
                 return model.train_function(*args)
-            return run(function, args)
+            try:
+                result = call(function, args)
+            except BaseException as error:
+                on_error(error)
+                raise
+            if self.is_due:
+                after()
+            return result
 
         train_function.failguard_tap = self  # type: ignore[attr-defined]
         model.train_function = self._wrapper = train_function
@@ -151,22 +167,19 @@ class Tap:
     # At each call of the train function
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Run the train function. Its errors pass through.
+        """Run the train function. Its errors pass through. Sets :attr:`is_due`.
 
         Returns:
             What it returns without the tap. The logs stay valid where a bad step was cut short.
         """
-        self._calling = True
-        try:
-            return self._call(function, args)
-        finally:
-            self._calling = False
+        self.is_due = True
+        return function(*args)
 
-    def take(self, *, everything: bool = False) -> list[Row]:
-        """The batches since the last time, oldest first, where there are enough or one of them is bad.
+    def take(self, *, wait: bool = False) -> list[Row]:
+        """The batches since the last time, oldest first.
 
         Args:
-            everything: Whatever there is, as at the end of an epoch.
+            wait: Also those that the device is not done with.
         """
         return []
 
@@ -181,9 +194,6 @@ class Tap:
 
     def _build(self) -> None:
         self.model.make_train_function()
-
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return function(*args)
 
     # For the backends
 

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from failguard.core.containment import Containment
-from failguard.keras.tap import EVERY_STEPS, Gate, Row, Tap
+from failguard.keras.tap import Gate, Row, Tap
 
 __all__ = ["JaxTap"]
 
 KEY = "failguard"
+MOST_WAITING = 16  # rows, each with its batch
 AROUND = (
     "Losses and gradients per step are not seen: train_step does not go through the loss metric and "
     "optimizer.stateless_apply. Epoch logs are watched, and bad updates are not kept from the weights."
@@ -30,13 +31,12 @@ class JaxTap(Tap):
 
     def __init__(self, model: Any, gate: Gate, containment: Containment) -> None:
         super().__init__(model, gate, containment)
-        self._steps_per_call = model.steps_per_execution
         self._scale = float(getattr(self.optimizer, "loss_scale_factor", None) or 1.0)
         self.drops = gate.gradient or self.is_scaled
         self._drops_here = gate.gradient and not self.is_scaled
         self._waiting: list[tuple[Any, Any]] = []  # rows on the device, with their batches
         self._seen: list[Row] = []
-        self._is_due = False
+        self._is_bad = False
         self._data: Any = None
         self._loss: Any = None
         self._norm: Any = None
@@ -111,10 +111,17 @@ class JaxTap(Tap):
                 return value
         return 1.0
 
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        state, iterator = args
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run the steps of a call, one by one."""
+        self._calling = True
+        try:
+            return self._run_steps(function, *args)
+        finally:
+            self._calling = False
+
+    def _run_steps(self, function: Callable[..., Any], state: Any, iterator: Any) -> Any:
         logs: Any = None
-        for i in range(self._steps_per_call):
+        for i in range(self.steps_per_call):
             try:
                 data = next(iterator)
             except StopIteration:
@@ -126,23 +133,26 @@ class JaxTap(Tap):
             row = logs.pop(KEY, None) if isinstance(logs, dict) else None
             if row is not None:
                 self._waiting.append((row, data))
+            self._read_what_is_done()
+        self.is_due = self._is_bad or len(self._seen) >= self.every_steps or self.blind is not None
         return logs, state
 
-    def take(self, *, everything: bool = False) -> list[Row]:
+    def _read_what_is_done(self, *, wait: bool = False) -> None:
         """Rows are read once the device is done with them: no waiting for a step that still runs."""
-        force = everything or len(self._waiting) >= 2 * EVERY_STEPS
-        while self._waiting and (force or self._waiting[0][0].is_ready()):
+        while self._waiting and (wait or len(self._waiting) > MOST_WAITING or self._waiting[0][0].is_ready()):
             values, batch = self._waiting.pop(0)
             loss, norm = jax.device_get(values).tolist()
             row = Row(loss, None if norm == -1.0 else norm)
             if row.is_bad:
+                self._is_bad = True
                 bad_norm = row.norm is not None and not math.isfinite(row.norm)
                 row = row._replace(dropped=self._drops_here and bad_norm, batch=batch)
             self._seen.append(row)
-            self._is_due = self._is_due or row.is_bad
-        if not (everything or self._is_due) and len(self._seen) < EVERY_STEPS:
-            return []
-        rows, self._seen, self._is_due = self._seen, [], False
+
+    def take(self, *, wait: bool = False) -> list[Row]:
+        """The rows since the last time, as far as the device is done with them."""
+        self._read_what_is_done(wait=wait)
+        rows, self._seen, self._is_bad, self.is_due = self._seen, [], False, False
         return rows
 
     def batch(self) -> Any:

@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 
 from failguard.core.containment import Containment
-from failguard.keras.rows_tensorflow import OutputRows, QueueRows, Rows, VariableRows
-from failguard.keras.tap import AROUND, EVERY_STEPS, Gate, Row, Tap
+from failguard.keras.rows_tensorflow import CAPACITY, OutputRows, QueueRows, Rows, VariableRows
+from failguard.keras.tap import AROUND, Gate, Row, Tap
 
 __all__ = ["TensorFlowTap", "why_blind"]
 
@@ -49,7 +49,7 @@ class TensorFlowTap(Tap):
 
     def __init__(self, model: Any, gate: Gate, containment: Containment) -> None:
         super().__init__(model, gate, containment)
-        steps = model.steps_per_execution
+        steps = self.steps_per_call
         self._eager = bool(model.run_eagerly)
         self._xla = bool(model.jit_compile) and not self._eager
         self._rows: Rows
@@ -59,13 +59,14 @@ class TensorFlowTap(Tap):
             self._rows = OutputRows()
         else:
             self._rows = VariableRows(3, steps)
-        self._steps_per_call = steps
         self.drops = bool(gate) or self.is_scaled
         if self.is_scaled:
             self._gate = Gate()
+        # A bad loss almost always has bad gradients; one that has not does no harm to the weights.
+        self._gates_on_loss = not self._gate.gradient
         self._count_start = 0
         self._applied = 0
-        self._calls = 0
+        self._untaken = 0
         self._cut_short = False
         self._batch_variables: list[Any] = []
         self._batch_layout: Any = None
@@ -147,7 +148,7 @@ class TensorFlowTap(Tap):
         return self._graph is not None and tf.compat.v1.get_default_graph() is self._graph
 
     def _see_loss(self, loss: Any, prediction: Any) -> None:
-        loss = tf.stop_gradient(tf.convert_to_tensor(loss))
+        loss = tf.convert_to_tensor(loss)
         if loss.shape.rank != 0:
             loss = tf.reduce_mean(loss)
         self._loss = tf.cast(loss, tf.float32)
@@ -165,28 +166,20 @@ class TensorFlowTap(Tap):
                 scale = tf.cast(self.optimizer.scale_loss(tf.constant(1.0)), tf.float32)
                 self._half_square /= tf.square(scale)
         half_square = self._half_square
+        gated = self._loss if self._gates_on_loss else half_square
         if self._xla:
-            fine = tf.constant(True)
-            if self._gate.gradient:
-                fine &= tf.math.is_finite(half_square)
-            if self._gate.loss:
-                fine &= tf.math.is_finite(self._loss)
-            return fine
+            return tf.math.is_finite(gated)
         # The row and the batch must be out before the step is cut short.
         first = []
         if not self._is_written:
             self._is_written = True
             first = [*self._keep_batch(), self._rows.write([self._loss, half_square], None)]
         if self._eager:
-            bad_gradient = self._gate.gradient and not math.isfinite(float(half_square))
-            return not (bad_gradient or (self._gate.loss and not math.isfinite(float(self._loss))))
+            return math.isfinite(float(gated))
+        if not self._gate:
+            return []
         with tf.control_dependencies([op for op in first if op is not None]):
-            checks = []
-            if self._gate.gradient:
-                checks.append(tf.debugging.check_numerics(half_square, MARK))
-            if self._gate.loss:
-                checks.append(tf.debugging.check_numerics(self._loss, MARK))
-        return checks
+            return [tf.debugging.check_numerics(gated, MARK)]
 
     def _finish_step(self, logs: Any) -> Any:
         if self._loss is None:
@@ -236,31 +229,41 @@ class TensorFlowTap(Tap):
 
     # Between the steps
 
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run the train function, and catch what cut a bad step short."""
+        self._calling = True
         try:
             logs = function(*args)
         except (_CutShortError, tf.errors.InvalidArgumentError) as error:
             if not isinstance(error, _CutShortError) and MARK not in str(error):
                 raise
-            self._cut_short = True
+            self._cut_short = self.is_due = True
             self._forget_step()
-            logs = self.model.get_metrics_result()
-        self._calls += 1
-        if self.blind is None:
-            logs = self._rows.collect(logs)
+            return self.model.get_metrics_result()
+        finally:
+            self._calling = False
+        if self.blind is not None:
+            self.is_due = True
+            return logs
+        logs = self._rows.collect(logs)
+        self._untaken += self.steps_per_call
+        if self._untaken >= self.every_steps or self._rows.is_urgent:
+            self.is_due = True
+            if self._untaken > CAPACITY:  # nobody takes any more
+                self.take()
         return logs
 
-    def take(self, *, everything: bool = False) -> list[Row]:
-        """Rows are read every few steps, and at once after a step that was cut short."""
-        is_due = self._cut_short or everything or self._rows.is_urgent
-        if not is_due and self._calls * self._steps_per_call < EVERY_STEPS:
-            return []
-        self._calls = 0
+    def take(self, *, wait: bool = False) -> list[Row]:
+        """The rows since the last time. The last one of a call that was cut short is the bad one."""
+        self.is_due = False
+        self._untaken = 0
         rows = []
         for loss, half_square, *part in self._rows.read():
             row = Row(loss, None if half_square == NO_NORM else math.sqrt(2.0 * half_square))
-            if row.is_bad and self._xla and self._gate:
-                row = row._replace(dropped=True, part=PARTS[int(part[0])])
+            if self._xla and not math.isfinite(loss if self._gates_on_loss else half_square) and self._gate:
+                row = row._replace(dropped=True)
+            if part and row.is_bad:
+                row = row._replace(part=PARTS[int(part[0])])
             rows.append(row)
         if self._cut_short:
             self._cut_short = False

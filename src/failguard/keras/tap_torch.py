@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from failguard.core.containment import Containment
-from failguard.keras.tap import AROUND, EVERY_STEPS, Gate, Row, Tap
+from failguard.keras.tap import AROUND, Gate, Row, Tap
 
 __all__ = ["TorchTap"]
 
@@ -26,7 +26,7 @@ class TorchTap(Tap):
         if self.is_scaled:
             self._gate = Gate()
         self._seen: list[Row] = []
-        self._is_due = False
+        self._is_bad = False
         self._data: Any = None
         self._is_inside = False
         self._loss: float | None = None
@@ -65,7 +65,7 @@ class TorchTap(Tap):
         row = Row(self._loss, self._norm, self._dropped)
         row = row._replace(batch=self._data) if row.is_bad else row
         self._seen.append(row)
-        self._is_due = self._is_due or row.is_bad
+        self._is_bad = self._is_bad or row.is_bad
 
     def _around_loss(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def compute_loss(*args: Any, **kwargs: Any) -> Any:
@@ -105,11 +105,19 @@ class TorchTap(Tap):
             norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.double()) for g in present])))
         self._norm = norm / float(self.optimizer.scale_loss(torch.ones(())))
 
-    def take(self, *, everything: bool = False) -> list[Row]:
-        """Rows are here at once, and handed on every few steps or when one is bad."""
-        if not (everything or self._is_due) and len(self._seen) < EVERY_STEPS:
-            return []
-        rows, self._seen, self._is_due = self._seen, [], False
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run one step."""
+        self._calling = True
+        try:
+            logs = function(*args)
+        finally:
+            self._calling = False
+        self.is_due = self._is_bad or len(self._seen) >= self.every_steps or self.blind is not None
+        return logs
+
+    def take(self, *, wait: bool = False) -> list[Row]:
+        """The rows since the last time."""
+        rows, self._seen, self._is_bad, self.is_due = self._seen, [], False, False
         return rows
 
     def batch(self) -> Any:

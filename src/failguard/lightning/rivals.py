@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from failguard.adapter import GuardCallback
+from failguard.core.log import logger
 
 __all__ = ["watches"]
-
-logger = logging.getLogger("failguard")
 
 
 def watches(guard: GuardCallback, trainer: Any) -> bool:

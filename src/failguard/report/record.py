@@ -14,6 +14,7 @@ from failguard.core.diagnosis import Cause, Diagnosis
 from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
 from failguard.core.finding import Finding, Status
 from failguard.core.observation import ExceptionFacts
+from failguard.core.redaction import short
 from failguard.core.run_info import RunInfo
 from failguard.errors import InputError
 from failguard.report.plain import from_plain, plain
@@ -82,8 +83,14 @@ def _part(d: Mapping[str, Any], name: str, read: Callable[[Any], T], default: An
 
 def _make(cls: type[T], d: Mapping[str, Any]) -> T:
     """A dataclass from its known keys; a key that is absent keeps its default."""
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    return cls(**{k: from_plain(v) for k, v in d.items() if k in known})
+    known = {f.name: str(f.type) for f in fields(cls)}  # type: ignore[arg-type]
+    values = {k: from_plain(v) for k, v in d.items() if k in known}
+    for name, value in values.items():
+        kind = known[name]
+        may_be_absent = value is None and kind.endswith("| None")
+        if kind.startswith(("int", "float")) and not may_be_absent and not isinstance(value, int | float):
+            raise TypeError(f"{name} is {short(value)} and no number")
+    return cls(**values)
 
 
 def _list_of(read: Callable[[Any], T]) -> Callable[[Any], list[T]]:

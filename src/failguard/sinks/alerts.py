@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -85,7 +86,13 @@ class AlertSink:
         import apprise
 
         client = apprise.Apprise()
-        if not client.add(address):
+        log = logging.getLogger("apprise")
+        was_disabled, log.disabled = log.disabled, True  # it logs an address it does not know in full
+        try:
+            known = client.add(address)
+        finally:
+            log.disabled = was_disabled
+        if not known:
             raise ConfigurationError(
                 f"The alert address {_shown(address)} is not understood. It must be one that Apprise knows, such as "
                 "mailto://, slack:// or json://."

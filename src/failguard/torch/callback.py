@@ -84,6 +84,7 @@ class FailGuard(GuardCallback):
         self._epoch = 0
         self._wants_stop = False
         self._stops = False
+        self._gave_up = False  # no guard could be made: said once, not at every step
 
     # What a loop calls
 
@@ -146,6 +147,11 @@ class FailGuard(GuardCallback):
             return
         if self._watch is not None:
             guard.containment.run("settle", self._watch.settle)
+        if guard.step == 0:
+            guard.note(
+                "No training batch was seen: the data is empty, or guard.step(loss=..., batch=...) is not called in "
+                "the loop."
+            )
         self._end()
         self._watch = None
         failure = guard.failure()
@@ -158,7 +164,7 @@ class FailGuard(GuardCallback):
         """The guard of the run, started if it has not been; ``None`` when guards are disabled."""
         if self._guard is not None:
             return self._guard
-        if disabled():
+        if self._gave_up or disabled():
             return None
         device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
         self._ranks = world_size()
@@ -175,10 +181,13 @@ class FailGuard(GuardCallback):
         )
         guard = self._begin(watch)
         if guard is None:
+            self._gave_up = True
             return None
         self._watch = watch
         started = perf_counter()
         guard.containment.run("start", self._start, guard, watch)
+        if guard.containment.retired("start"):
+            self._watch = None
         guard.accounting.add("start", perf_counter() - started)
         return guard
 

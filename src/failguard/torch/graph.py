@@ -43,7 +43,8 @@ ACTIVATIONS = {
 }
 NORMALIZATIONS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
 # Nodes between a reduced loss and the loss function itself that leave the value in proportion.
-PASS_THROUGH = ("Div", "Mul", "ToCopy", "View", "Reshape", "Squeeze", "Unsqueeze", "Clone", "Mean", "Alias")
+# A product is none of them: weights of samples or of the whole loss, which move its baseline by an unknown factor.
+PASS_THROUGH = ("Div", "ToCopy", "View", "Reshape", "Squeeze", "Unsqueeze", "Clone", "Mean", "Alias")
 MEAN_REDUCTION = 1  # at::Reduction::Mean; 0 is none, 2 is sum
 
 

@@ -375,3 +375,10 @@ def test_parts_that_raise_leave_the_loop_alone(kit, contained, monkeypatch):
     guard.close()
     assert [e.part for e in guard.report.part_errors] == ["step"]
     assert all(torch.equal(found[0][k], found[1][k]) for k in found[0])
+
+
+def test_a_loop_without_batches_is_named() -> None:
+    model = torch.nn.Linear(2, 1)
+    with FailGuard(model, torch.optim.SGD(model.parameters(), lr=0.1), sinks=[]) as guard:
+        guard.end_epoch()
+    assert any("No training batch was seen" in note for note in guard.report.notes)
