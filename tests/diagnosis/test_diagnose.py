@@ -210,6 +210,13 @@ def test_creeping_validation_is_a_low_rate(make_history, make_finding):
     assert any("falls at every epoch" in e for e in cause.evidence)
 
 
+def test_noise_that_sheds_the_error_of_the_initial_weights_is_no_low_rate(make_history, make_finding):
+    root = make_finding("loss.no_learning", 270)
+    epochs = {"val_loss": [2.43, 2.40, 2.38, 2.365, 2.352, 2.343]}
+    history = make_history(around(2.29, 270, 0.03), [0.5] * 30, epochs, optimizer=ADAM, trivial_loss=2.30)
+    assert diagnose([root], root, history, None).likely_cause == "no_signal"
+
+
 def test_the_same_validation_at_every_epoch_means_that_weights_stand_still(make_history, make_finding):
     root = make_finding("loss.no_learning", 300)
     model = {"parameters": 4810, "trainable_parameters": 4810}

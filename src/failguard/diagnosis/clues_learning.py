@@ -77,9 +77,15 @@ def gradients_flow(case: Case) -> Clue | None:
 
 
 def validation_creeps(case: Case) -> Clue | None:
-    """Validation gets better at every epoch, by next to nothing: the model learns, but far too slowly."""
-    val = _validation_losses(case)
+    """Validation gets better at every epoch, by next to nothing: the model learns, but far too slowly.
+
+    A larger fall counts only below a constant prediction's loss: until there it may be the initial weights' error that
+    is shed, as on shuffled labels too.
+    """
+    val, trivial = _validation_losses(case), case.facts.trivial_loss
     if len(val) < 4 or any(b >= a for a, b in pairwise(val)):
+        return None
+    if val[0] - val[-1] > 0.01 * abs(val[0]) and not (trivial and val[-1] < 0.99 * trivial):
         return None
     return Clue(
         2.0, f"{case.history.monitor[:80]} falls at every epoch, from {number(val[0])} to {number(val[-1])} only"
