@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from failguard.core.finding import Finding, Severity, Where
@@ -57,15 +55,6 @@ def test_ignored_codes_never_pass() -> None:
 def test_an_unknown_ignored_code_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"loss\.non_finite"):
         Episodes(["loss.nonfinite"])
-
-
-def test_episodes_go_on_after_a_resume() -> None:
-    before = Episodes()
-    before.take_in([found("loss.divergence", WARNING)])
-    after = Episodes()
-    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
-    assert after.take_in([found("loss.divergence", WARNING)]) == []
-    assert after.take_in([found("loss.divergence", ERROR)])
 
 
 # root_of

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from failguard.core.codes import NON_FINITE_CODES, check_finding_code
 from failguard.core.finding import Finding, Severity
@@ -51,14 +50,6 @@ class Episodes:
                 self._worst[finding.code] = finding.severity
                 new.append(finding)
         return new
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values that :meth:`load_state_dict` takes back."""
-        return {"worst": {code: severity.value for code, severity in self._worst.items()}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        self._worst = {code: Severity(severity) for code, severity in state["worst"].items()}
 
 
 def root_of(findings: Sequence[Finding]) -> Finding | None:

@@ -210,9 +210,15 @@ def test_creeping_validation_is_a_low_rate(make_history, make_finding):
     assert any("falls at every epoch" in e for e in cause.evidence)
 
 
-def test_noise_that_sheds_the_error_of_the_initial_weights_is_no_low_rate(make_history, make_finding):
+@pytest.mark.parametrize(
+    "epochs",
+    [
+        {"val_loss": [2.43, 2.40, 2.38, 2.365, 2.352, 2.343]},
+        {"val_loss": [2.360, 2.357, 2.353, 2.350, 2.346, 2.343], "train_loss": [2.40, 2.36, 2.33, 2.31, 2.30, 2.28]},
+    ],
+)
+def test_noise_that_sheds_the_error_of_the_initial_weights_is_no_low_rate(make_history, make_finding, epochs):
     root = make_finding("loss.no_learning", 270)
-    epochs = {"val_loss": [2.43, 2.40, 2.38, 2.365, 2.352, 2.343]}
     history = make_history(around(2.29, 270, 0.03), [0.5] * 30, epochs, optimizer=ADAM, trivial_loss=2.30)
     assert diagnose([root], root, history, None).likely_cause == "no_signal"
 

@@ -80,12 +80,16 @@ def validation_creeps(case: Case) -> Clue | None:
     """Validation gets better at every epoch, by next to nothing: the model learns, but far too slowly.
 
     A larger fall counts only below a constant prediction's loss: until there it may be the initial weights' error that
-    is shed, as on shuffled labels too.
+    is shed, as on shuffled labels too. So may a fall that training outruns: that is learning by heart.
     """
     val, trivial = _validation_losses(case), case.facts.trivial_loss
     if len(val) < 4 or any(b >= a for a, b in pairwise(val)):
         return None
     if val[0] - val[-1] > 0.01 * abs(val[0]) and not (trivial and val[-1] < 0.99 * trivial):
+        return None
+    series = case.history.epochs.get("train_loss")
+    train = [] if series is None else [v for v in series.values.tolist() if math.isfinite(v)]
+    if train and train[0] - train[-1] > 2.0 * (val[0] - val[-1]):
         return None
     return Clue(
         2.0, f"{case.history.monitor[:80]} falls at every epoch, from {number(val[0])} to {number(val[-1])} only"

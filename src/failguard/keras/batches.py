@@ -16,6 +16,7 @@ __all__ = ["BatchReader", "non_finite_part"]
 
 MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the record
 DATA_CHECKS = 3  # batches looked at for values that are not finite
+READ_AT_START = 8  # very first batches, each of them read
 # Targets are counted in each batch that is offered, then in every 64th (data may be sorted), 48 batches in all.
 COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 64, 48
 
@@ -58,7 +59,7 @@ class BatchReader:
             A warning if a value is not finite, among the first batches.
         """
         self._seen += 1
-        self.is_at_start = self._seen < DATA_CHECKS
+        self.is_at_start = self._seen < READ_AT_START
         self.next_at = step + (1 if self._seen < COUNTED_IN_A_ROW else THEN_EVERY)
         if self._seen >= COUNTED_BATCHES:
             self.next_at = math.inf

@@ -133,12 +133,12 @@ class Tap:
                 return model.train_function(*args)
             try:
                 result = call(function, args)
+                if self.is_due:
+                    after()
+                return result
             except BaseException as error:
                 on_error(error)
                 raise
-            if self.is_due:
-                after()
-            return result
 
         train_function.failguard_tap = self  # type: ignore[attr-defined]
         model.train_function = self._wrapper = train_function

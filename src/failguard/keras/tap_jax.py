@@ -15,7 +15,7 @@ from failguard.keras.tap import Gate, Row, Tap
 __all__ = ["JaxTap"]
 
 KEY = "failguard"
-MOST_WAITING = 16  # rows, each with its batch
+MOST_WAITING = 16  # rows, each with its batch; a CPU has no queue of steps to be kept filled
 AROUND = (
     "Losses and gradients per step are not seen: train_step does not go through the loss metric and "
     "optimizer.stateless_apply. Epoch logs are watched, and bad updates are not kept from the weights."
@@ -35,6 +35,7 @@ class JaxTap(Tap):
         self.drops = gate.gradient or self.is_scaled
         self._drops_here = gate.gradient and not self.is_scaled
         self._waiting: list[tuple[Any, Any]] = []  # rows on the device, with their batches
+        self._most_waiting = 1 if jax.default_backend() == "cpu" else MOST_WAITING
         self._seen: list[Row] = []
         self._is_bad = False
         self._data: Any = None
@@ -139,7 +140,7 @@ class JaxTap(Tap):
 
     def _read_what_is_done(self, *, wait: bool = False) -> None:
         """Rows are read once the device is done with them: no waiting for a step that still runs."""
-        while self._waiting and (wait or len(self._waiting) > MOST_WAITING or self._waiting[0][0].is_ready()):
+        while self._waiting and (wait or len(self._waiting) > self._most_waiting or self._waiting[0][0].is_ready()):
             values, batch = self._waiting.pop(0)
             loss, norm = jax.device_get(values).tolist()
             row = Row(loss, None if norm == -1.0 else norm)

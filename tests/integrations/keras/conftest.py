@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 keras = pytest.importorskip("keras")
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 
 from failguard.keras import FailGuard  # noqa: E402
 
@@ -36,7 +36,8 @@ def make_model() -> Callable[..., Any]:
         cls: Any = keras.Sequential,
         **compiling: Any,
     ) -> Any:
-        keras.utils.clear_session()  # so that generated names are the same
+        if not tf.distribute.has_strategy():  # a session must not be cleared within one
+            keras.utils.clear_session()  # so that generated names are the same
         keras.utils.set_random_seed(3)  # before the layers, which draw their seeds when they are made
         hidden = [keras.layers.Dense(8, activation="tanh", name="hidden")] if layers is None else layers()
         model = cls([keras.Input((6,)), *hidden, keras.layers.Dense(3, name="out")], name="net")

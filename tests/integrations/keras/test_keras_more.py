@@ -121,9 +121,9 @@ def test_class_weights_leave_no_trivial_loss(data: Any, make_model: Any, make_gu
     plain, weighted = make_guard(), make_guard()
     fit(make_model(), data, plain, epochs=1)
     fit(make_model(), data, weighted, epochs=1, class_weight={0: 1.0, 1: 5.0, 2: 1.0})
-    assert plain.report.facts.trivial_loss == pytest.approx(np.log(3), rel=0.02)
+    assert plain.report.facts.trivial_loss == pytest.approx(np.log(3), rel=0.05)
     assert weighted.report.facts.trivial_loss is None
-    assert sum(plain.report.facts.class_counts.values()) == 160
+    assert sum(plain.report.facts.class_counts.values()) == 8 * 16
     assert plain.report.facts.batch_size == 16
 
 
@@ -224,15 +224,14 @@ def test_copies_before_and_after_a_fit(data: Any, make_model: Any, make_guard: A
     assert again.report.run.record_id == guard.report.run.record_id
 
 
-def test_several_replicas_fall_back_to_logs(
-    data: Any, make_model: Any, make_guard: Any, fit: Any, monkeypatch: pytest.MonkeyPatch, series: Any
+def test_under_a_strategy_the_logs_are_watched(
+    data: Any, make_model: Any, make_guard: Any, fit: Any, series: Any
 ) -> None:
-    from failguard.keras import tap_tensorflow
-
-    monkeypatch.setattr(tap_tensorflow, "why_blind", lambda model: "Two replicas.")
     guard = make_guard()
-    fit(make_model(), data, guard, validation_data=data)
-    assert "Two replicas." in guard.report.notes
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = make_model()
+    fit(model, data, guard, validation_data=data)
+    assert any("MirroredStrategy" in note for note in guard.report.notes)
     assert series(guard.report, "loss") == []
     assert guard.report.progress.steps == 20
     assert guard.report.best["epoch"] == 1
