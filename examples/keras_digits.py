@@ -16,9 +16,9 @@ def main() -> None:
     x = (x / 16).astype("float32")
     rng = np.random.default_rng(0)
     few = rng.permutation(len(x))
-    train, validation = few[:400], few[400:]
+    train, validation = few[:300], few[300:]
     y_train = y[train].copy()
-    y_train[:100] = rng.integers(0, 10, 100)
+    y_train[:120] = rng.integers(0, 10, 120)
 
     model = keras.Sequential(
         [
@@ -28,8 +28,8 @@ def main() -> None:
             keras.layers.Dense(10),
         ]
     )
-    model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    guard = FailGuard(monitor="val_loss", patience=10, run_name="few images, wrong labels")
+    model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    guard = FailGuard(monitor="val_loss", patience=12, run_name="few images, wrong labels")
     model.fit(
         x[train],
         y_train,

@@ -124,7 +124,8 @@ def _is_calm(report: RunReport) -> bool:
 
 def _headline(report: RunReport) -> str:
     root, progress, status = report.root, report.progress, report.status
-    at = f"at step {count(max(progress.steps - 1, 0))}"
+    ended_in = report.exception is not None and root is not None and root.code.startswith("run.")
+    at = f"at step {count(max(root.step if ended_in and root is not None else progress.steps - 1, 0))}"
     if progress.planned_steps is not None:
         at += f" of {count(progress.planned_steps)} planned"
     code = f": {one_line(root.code, 80)}" if root is not None else ""
