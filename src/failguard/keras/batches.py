@@ -65,7 +65,10 @@ class BatchReader:
             self.next_at = math.inf
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         if self._seen == 1:
-            self._facts.batch_size = _batch_size(x)
+            facts = self._facts
+            facts.batch_size = _batch_size(x)
+            if facts.batch_size and facts.steps_per_epoch:
+                facts.train_samples = facts.batch_size * facts.steps_per_epoch
         if weight is not None and self._trivial_from:  # a weighted loss has another floor
             self._trivial_from = ()
             self._facts.trivial_loss = self._facts.trivial_loss_source = None
