@@ -64,8 +64,8 @@ class Facts:
         optimizer, model: See there.
         loss_name: Name of the loss where it can be read, such as ``"sparse_categorical_crossentropy"``.
         batch_size: Samples in a training batch.
-        train_samples, validation_samples: Sizes of the data. In Keras, which shows callbacks no data, ``train_samples`` is
-            the number of batches times the size of the first, so at most one batch too many.
+        train_samples, validation_samples: Sizes of the data. In Keras, which shows callbacks no data, ``train_samples``
+            is the number of batches times the size of the first, so at most one batch too many.
         validates: There will be validations, perhaps not in every epoch; ``None`` where not known.
         steps_per_epoch, max_epochs, max_steps: The plan; ``None`` where open-ended.
         accumulate_batches: Training batches per optimizer step.
