@@ -43,6 +43,6 @@ def test_the_account_adds_up() -> None:
     assert overhead.total_s == 1.0
     assert overhead.share == 0.01
     assert overhead.parts_s == {"a": 0.75, "b": 0.25}
-    assert overhead.cadence_steps == {"gradients": 10, "detectors": 16, "flag": 1}
+    assert overhead.cadence_steps == {"gradients": 10, "detectors": 16, "internals": 24, "flag": 1}
     assert overhead.snapshot_bytes == 7
     assert Accounting(0.01).overhead(0.0, 0).share == 0.0

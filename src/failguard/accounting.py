@@ -19,14 +19,16 @@ class Cadence:
         every_steps: The interval now.
     """
 
-    __slots__ = ("_cost_s", "_due", "_share", "every_steps", "least")
+    __slots__ = ("_cost_s", "_due", "_free", "_share", "every_steps", "least")
 
-    def __init__(self, least: int, share: float) -> None:
+    def __init__(self, least: int, share: float, *, free: int = 0) -> None:
         """Args:
         least: The shortest interval, in steps.
         share: The share of step time that the check may take, 0 to 1.
+        free: Runs at the beginning that come at the shortest interval whatever they cost.
         """
         self.least = least
+        self._free = free
         self.every_steps = least
         self._share = share
         self._cost_s = 0.0
@@ -46,7 +48,9 @@ class Cadence:
         """
         # An exponential mean: one slow call (a page fault, a lock) does not silence the check.
         self._cost_s = cost_s if self._cost_s == 0.0 else 0.8 * self._cost_s + 0.2 * cost_s
-        if step_s > 0.0 and self._share > 0.0:
+        if self._free > 0:
+            self._free -= 1
+        elif step_s > 0.0 and self._share > 0.0:
             wanted = int(self._cost_s / (self._share * step_s)) + 1
             self.every_steps = min(max(wanted, self.least), MAX_EVERY_STEPS)
         self._due = step + self.every_steps
@@ -63,6 +67,7 @@ class Accounting:
         budget: The share of step time that watching may take.
         gradients: Cadence of the full gradient pass.
         detectors: Cadence of the per-step detectors.
+        internals: Cadence of the look inside the model. The first four come early, so that short runs have some.
         once_s: Part of the time that falls at the start of the run, in seconds.
     """
 
@@ -71,8 +76,9 @@ class Accounting:
         budget: Share of step time, 0 to 1.
         """
         self.budget = budget
-        self.gradients = Cadence(least=10, share=budget * 0.4)
+        self.gradients = Cadence(least=10, share=budget * 0.3)
         self.detectors = Cadence(least=16, share=budget * 0.3)
+        self.internals = Cadence(least=24, share=budget * 0.3, free=4)
         self.parts_s: dict[str, float] = {}
         self.once_s = 0.0
         self._extra: dict[str, int] = {}
@@ -96,6 +102,7 @@ class Accounting:
             cadence_steps={
                 "gradients": self.gradients.every_steps,
                 "detectors": self.detectors.every_steps,
+                "internals": self.internals.every_steps,
                 **self._extra,
             },
             snapshot_bytes=snapshot_bytes,

@@ -19,6 +19,7 @@ from failguard.core.finding import Finding, Status
 from failguard.core.history import History
 from failguard.core.host import Host
 from failguard.core.improvement import Improvement
+from failguard.core.internals import Internals
 from failguard.core.log import logger
 from failguard.core.observation import ExceptionFacts, Observation
 from failguard.detectors.look import by_event, look
@@ -47,6 +48,7 @@ class Guard:
             for each batch:
                 record_loss(loss)
                 if gradient_due: record_gradient(norm)   # or a sentinel's, see check_gradient
+                if internals_due: record_internals(reading)
                 if not allow_update(): drop the update
                 end_batch()
             end_epoch(metrics, validated)
@@ -80,6 +82,7 @@ class Guard:
         self._episodes = Episodes(settings.ignore)
         self._recorder = Recorder(settings, framework, self.history, self.containment, self.accounting)
         self._detectors = by_event(detectors_for(settings))
+        self._looks_inside = settings.detectors != "minimal"
         self._losses = self.history.step_series("loss")
         self._norms = self.history.step_series("gradient_norm")
         self._step_s = self.history.step_series("step_s")
@@ -236,6 +239,25 @@ class Guard:
                 self._progress()
         self.step = first + n
 
+    @property
+    def internals_due(self) -> bool:
+        """Whether the adapter should look inside the model at the batch in progress."""
+        return self._looks_inside and self.accounting.internals.due(self.step)
+
+    def record_internals(self, reading: Internals, cost_s: float = 0.0) -> None:
+        """Take in one sample of what goes on inside. The per-step detectors look at it when they are due next.
+
+        Args:
+            reading: The sample.
+            cost_s: What taking it cost, for the cadence.
+        """
+        self.history.add_internals(reading)
+        self.accounting.internals.ran(self.step, cost_s, self.typical_step_s)
+
+    def record_loss_scale(self, scale: float) -> None:
+        """The factor of a mixed-precision loss scaler at the batch in progress. Now and then is enough."""
+        self.history.step_series("loss_scale").append(self.step, scale)
+
     def report_data(self, finding: Finding) -> None:
         """Take in a finding about the data that the adapter has read from a batch."""
         self._raise_findings([finding])
@@ -346,6 +368,7 @@ class Guard:
         self._step_s = self.history.step_series("step_s")
         self.accounting.gradients.restart(self.step)
         self.accounting.detectors.restart(self.step)
+        self.accounting.internals.restart(self.step)
         self._recorder.resumed_at_step = self.step
 
     # How it is done

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Facts", "ModelFacts", "OptimizerFacts"]
+__all__ = [
+    "Facts",
+    "InputFacts",
+    "LabelOrder",
+    "ModelFacts",
+    "OptimizerFacts",
+    "OutputFacts",
+    "SetupFacts",
+    "TargetFacts",
+]
 
 
 @dataclass(slots=True)
@@ -54,6 +63,136 @@ class ModelFacts:
 
 
 @dataclass(slots=True)
+class OutputFacts:
+    """What the model hands to the loss, and how the loss takes it: from the model's structure and one batch.
+
+    Attributes:
+        activation: The last operation before the loss: ``"softmax"``, ``"log_softmax"``, ``"sigmoid"``, ``"relu"``,
+            ``"tanh"``, another activation's name, or ``"linear"``; ``None`` where not known.
+        activation_units: Units that a softmax normalizes over.
+        activation_over_samples: A softmax normalizes over the samples of a batch rather than over the units.
+        loss_takes: What the loss is made for: ``"logits"``, ``"probabilities"``, ``"log_probabilities"`` or
+            ``"values"``; ``None`` where not known.
+        loss_is_summed: The loss adds up over samples, so that it grows with the batch.
+        shape, target_shape: Shapes for one batch as the loss got them, the samples first.
+        is_broadcast: The two shapes differ and were broadcast to one that neither has.
+        minimum, maximum: Over the batches looked at.
+    """
+
+    activation: str | None = None
+    activation_units: int | None = None
+    activation_over_samples: bool = False
+    loss_takes: str | None = None
+    loss_is_summed: bool = False
+    shape: tuple[int, ...] | None = None
+    target_shape: tuple[int, ...] | None = None
+    is_broadcast: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(slots=True)
+class TargetFacts:
+    """The targets of the batches looked at.
+
+    Attributes:
+        dtype: Such as ``"int64"``.
+        minimum, maximum, mean, standard_deviation: Over all of them.
+        mean_absolute_deviation: Mean distance from the median.
+        below_zero, above_one: Share of the targets there.
+        is_whole: All are whole numbers.
+        is_one_hot: Every row holds a single 1 and zeros.
+        samples: How many rows were looked at.
+    """
+
+    dtype: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    standard_deviation: float | None = None
+    mean_absolute_deviation: float | None = None
+    below_zero: float | None = None
+    above_one: float | None = None
+    is_whole: bool | None = None
+    is_one_hot: bool | None = None
+    samples: int = 0
+
+
+@dataclass(slots=True)
+class InputFacts:
+    """The floating-point inputs of the batches looked at. Integers, such as token ids, are left out.
+
+    Attributes:
+        minimum, maximum, mean, standard_deviation: Over all elements.
+        features: Length of the last dimension of tabular inputs (samples, features); ``None`` for others.
+        least_feature_deviation, greatest_feature_deviation: Standard deviations of single features that vary, the
+            smallest and the largest; of tabular inputs only.
+        greatest_feature_mean: The largest mean of a feature in magnitude; of tabular inputs only.
+        constant_features: Features that do not vary over the samples looked at.
+        samples: How many rows were looked at.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    standard_deviation: float | None = None
+    features: int | None = None
+    least_feature_deviation: float | None = None
+    greatest_feature_deviation: float | None = None
+    greatest_feature_mean: float | None = None
+    constant_features: int | None = None
+    samples: int = 0
+
+
+@dataclass(slots=True)
+class LabelOrder:
+    """How well mixed the labels of consecutive samples are.
+
+    Attributes:
+        groups: Groups of consecutive samples looked at, of 64 or more each.
+        entropy: Mean entropy of the classes within a group, in nats.
+        expected_entropy: What shuffled data would have on average.
+    """
+
+    groups: int = 0
+    entropy: float = 0.0
+    expected_entropy: float = 0.0
+
+
+@dataclass(slots=True)
+class SetupFacts:
+    """How model, optimizer and loop are put together, where it can be told exactly.
+
+    Attributes:
+        left_out: Trainable parameters that no optimizer updates, by name, in order.
+        left_out_share: Their share of all trainable scalars, 0 to 1.
+        left_out_last: The last layer with parameters is among them, so that it is no mere frozen backbone.
+        without_gradient: Parameters in an optimizer that got no gradient in any of ``gradient_checks`` updates.
+        without_gradient_share: Their share of the scalars in optimizers.
+        gradient_checks: Updates at which that was looked at.
+        frozen: Parameters in an optimizer that do not require gradients.
+        frozen_share: Their share of the scalars in optimizers.
+        trains_in_eval_mode: The whole model was in eval mode in training, and holds dropout or batch normalization.
+        evaluates_in_train_mode: Dropout or batch normalization was in train mode in validation.
+        carried_over: Updates whose gradients still held those of the update before.
+        carry_checks: Updates at which that was looked at.
+    """
+
+    left_out: tuple[str, ...] = ()
+    left_out_share: float = 0.0
+    left_out_last: bool = False
+    without_gradient: tuple[str, ...] = ()
+    without_gradient_share: float = 0.0
+    gradient_checks: int = 0
+    frozen: tuple[str, ...] = ()
+    frozen_share: float = 0.0
+    trains_in_eval_mode: bool = False
+    evaluates_in_train_mode: bool = False
+    carried_over: int = 0
+    carry_checks: int = 0
+
+
+@dataclass(slots=True)
 class Facts:
     """Facts of one run.
 
@@ -61,7 +200,7 @@ class Facts:
         framework: ``"lightning"``, ``"keras"`` or ``"torch"``; ``""`` for finished logs.
         versions: Package name to version, such as ``{"torch": "2.13.0"}``.
         config: The user's hyperparameters.
-        optimizer, model: See there.
+        optimizer, model, output, target, inputs, setup: See there.
         loss_name: Name of the loss where it can be read, such as ``"sparse_categorical_crossentropy"``.
         batch_size: Samples in a training batch.
         train_samples, validation_samples: Sizes of the data. In Keras, which shows callbacks no data, ``train_samples``
@@ -73,9 +212,11 @@ class Facts:
         drops_bad_updates: The step itself (compiled) keeps updates with bad gradients away from the weights.
         target_kind: ``"classes"``, ``"continuous"`` or ``None``.
         class_counts: Targets seen so far by class, for ``"classes"``.
-        trivial_loss: Loss of the best constant predictor, from the targets seen (class-prior entropy in nats) or from
-            the output width (ln of the number of classes). Only set for cross-entropy losses.
-        trivial_loss_source: Which of the two: ``"class_prior"`` or ``"output_width"``.
+        label_order: How mixed the labels come, ``None`` where there are no classes or too few samples were seen.
+        trivial_loss: Loss of the best constant predictor. For cross-entropy from the targets seen (class-prior entropy
+            in nats) or from the output width (ln of the number of classes); for squared and absolute errors the
+            variance and the mean absolute deviation of the targets seen.
+        trivial_loss_source: Which of these: ``"class_prior"``, ``"output_width"`` or ``"target_spread"``.
         device: ``"cpu"``, ``"cuda:0"``, ...
         world_size: Number of ranks.
         notes: Remarks for the report, such as why something cannot be measured.
@@ -86,6 +227,10 @@ class Facts:
     config: Mapping[str, Any] = field(default_factory=dict)
     optimizer: OptimizerFacts = field(default_factory=OptimizerFacts)
     model: ModelFacts = field(default_factory=ModelFacts)
+    output: OutputFacts = field(default_factory=OutputFacts)
+    target: TargetFacts = field(default_factory=TargetFacts)
+    inputs: InputFacts = field(default_factory=InputFacts)
+    setup: SetupFacts = field(default_factory=SetupFacts)
     loss_name: str | None = None
     batch_size: int | None = None
     train_samples: int | None = None
@@ -99,6 +244,7 @@ class Facts:
     drops_bad_updates: bool = False
     target_kind: str | None = None
     class_counts: Mapping[int, int] = field(default_factory=dict)
+    label_order: LabelOrder | None = None
     trivial_loss: float | None = None
     trivial_loss_source: str | None = None
     device: str | None = None

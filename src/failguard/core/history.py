@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from failguard.core.facts import Facts
 from failguard.core.improvement import Improvement
+from failguard.core.internals import Internals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,7 @@ __all__ = ["Block", "History", "Series"]
 RECENT = 4096  # newest values kept in full
 FIRST = 256  # oldest values kept in full: where the run started
 BLOCKS = 1024  # the whole run, as at most this many blocks
+FIRST_INTERNALS, RECENT_INTERNALS = 4, 60  # samples of what goes on inside that are kept
 
 
 @dataclass(slots=True)
@@ -203,12 +205,13 @@ class History:
 
     Attributes:
         steps: Quantities per training batch: ``"loss"``, ``"gradient_norm"`` (only at the steps where it was taken),
-            ``"step_s"`` (seconds from one batch's end to the next).
+            ``"step_s"`` (seconds from one batch's end to the next), ``"loss_scale"`` (of mixed precision).
         epochs: Metrics per epoch under the name they were logged with. ``"train_loss"`` is always the mean of the
             step losses of the epoch where those are known.
         improvement: The monitored metric's best epoch and the epochs waited since.
         monitor: Name of the monitored metric.
         facts: What is known of the model, optimizer, schedule and data.
+        internals: Samples of what goes on inside the model, oldest first: the first 4 and the newest 60.
     """
 
     monitor: str = "val_loss"
@@ -216,6 +219,13 @@ class History:
     facts: Facts = field(default_factory=Facts)
     steps: dict[str, Series] = field(default_factory=dict)
     epochs: dict[str, Series] = field(default_factory=dict)
+    internals: list[Internals] = field(default_factory=list)
+
+    def add_internals(self, reading: Internals) -> None:
+        """Keep one more sample of what goes on inside."""
+        self.internals.append(reading)
+        if len(self.internals) > FIRST_INTERNALS + RECENT_INTERNALS:
+            del self.internals[FIRST_INTERNALS]
 
     def step_series(self, name: str) -> Series:
         """The series of a per-step quantity; an empty one is made when there is none yet."""

@@ -11,7 +11,16 @@ from typing import Any, TypeVar
 
 from failguard.core.containment import PartError
 from failguard.core.diagnosis import Cause, Diagnosis
-from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
+from failguard.core.facts import (
+    Facts,
+    InputFacts,
+    LabelOrder,
+    ModelFacts,
+    OptimizerFacts,
+    OutputFacts,
+    SetupFacts,
+    TargetFacts,
+)
 from failguard.core.finding import Finding, Status
 from failguard.core.observation import ExceptionFacts
 from failguard.core.redaction import short
@@ -122,13 +131,35 @@ def _diagnosis(d: Mapping[str, Any]) -> Diagnosis:
 
 def _facts(d: Mapping[str, Any]) -> Facts:
     parts = dict(d)
-    optimizer = _make(OptimizerFacts, parts.pop("optimizer", None) or {})
-    model = _make(ModelFacts, parts.pop("model", None) or {})
-    model.activations = tuple(model.activations)
+    for name, kind in _FACTS.items():
+        if parts.get(name) is not None:
+            parts[name] = _tuples(_make(kind, parts[name]))
+        else:
+            parts.pop(name, None)
     counts = {int(k): int(v) for k, v in (parts.pop("class_counts", None) or {}).items()}
     facts = _make(Facts, parts)
-    facts.optimizer, facts.model, facts.class_counts = optimizer, model, counts
+    facts.class_counts = counts
     return facts
+
+
+def _tuples(facts: Any) -> Any:
+    """JSON has lists only; facts hold tuples."""
+    for field in fields(facts):
+        value = getattr(facts, field.name)
+        if isinstance(value, list):
+            setattr(facts, field.name, tuple(value))
+    return facts
+
+
+_FACTS: dict[str, type[Any]] = {
+    "optimizer": OptimizerFacts,
+    "model": ModelFacts,
+    "output": OutputFacts,
+    "target": TargetFacts,
+    "inputs": InputFacts,
+    "setup": SetupFacts,
+    "label_order": LabelOrder,
+}
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
