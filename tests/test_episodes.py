@@ -57,6 +57,48 @@ def test_an_unknown_ignored_code_is_refused() -> None:
         Episodes(["loss.nonfinite"])
 
 
+# Gating
+
+
+def test_a_symptom_inside_is_evidence_until_the_outcome_is_bad() -> None:
+    episodes = Episodes()
+    dead = found("activation.dead", WARNING, step=30)
+    assert [f.severity for f in episodes.take_in([dead])] == [INFO]
+    assert episodes.take_in([dead]) == []
+    assert [f.severity for f in episodes.take_in([dead], learning_is_bad=True)] == [WARNING]
+
+
+def test_a_finding_of_a_bad_outcome_opens_the_gate() -> None:
+    episodes = Episodes()
+    both = [found("gradient.vanishing", WARNING, step=30), found("loss.no_learning", step=99)]
+    assert [f.severity for f in episodes.take_in(both)] == [WARNING, ERROR]
+
+
+def test_an_ignored_outcome_opens_no_gate() -> None:
+    episodes = Episodes(["loss.no_learning"])
+    both = [found("gradient.vanishing", WARNING, step=30), found("loss.no_learning", step=99)]
+    assert [(f.code, f.severity) for f in episodes.take_in(both)] == [("gradient.vanishing", INFO)]
+
+
+@pytest.mark.parametrize(
+    ("root", "others"),
+    [
+        ("activation.dead", ["loss.no_learning", "gradient.vanishing"]),
+        ("model.output_mismatch", ["loss.no_learning", "metric.degenerate_predictions"]),
+        ("gradient.accumulating", ["update.too_large", "loss.divergence", "loss.non_finite"]),
+        ("data.scale", ["update.too_large", "loss.divergence"]),
+        ("gradient.exploding", ["loss.non_finite"]),
+    ],
+)
+def test_what_is_wrong_inside_is_the_root_of_what_follows(root: str, others: list[str]) -> None:
+    chain = [found(code, step=90 + i) for i, code in enumerate(others)] + [
+        Finding(root, WARNING, 95, 9, "", evidence={"since_step": 10.0})
+    ]
+    result = root_of(chain)
+    assert result is not None
+    assert result.code == root
+
+
 # root_of
 
 

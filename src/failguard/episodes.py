@@ -1,22 +1,73 @@
-"""One alarm, not many: merges repeats into one episode, and finds the finding that explains the others. Pure."""
+"""One alarm, not many: gates symptoms on the outcome, merges repeats, and finds the root of a chain. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from failguard.core.codes import NON_FINITE_CODES, check_finding_code
 from failguard.core.finding import Finding, Severity
 
-__all__ = ["Episodes", "root_of"]
+__all__ = ["GATED", "Episodes", "root_of"]
 
 # Findings that say how a run ended. They are roots only where nothing explains them and nothing worse happened.
 _ENDINGS = ("run.exception", "run.interrupted", "metric.no_improvement")
 # Where a step meets values: weights and data, then the output, the loss, its gradient.
 _TENSOR_ORDER = {"weight": 0, "input": 0, "target": 0, "output": 1, "loss": 2, "gradient": 3}
-_CODE_ORDER = {"loss.divergence": -1, "loss.non_finite": 2, "gradient.non_finite": 3, "weights.non_finite": 4}
+_CODE_ORDER = {
+    "loss.divergence": -1,
+    "loss.spike": -1,
+    "loss.non_finite": 2,
+    "gradient.non_finite": 3,
+    "weights.non_finite": 4,
+}
 _LAST = 5
+# How a run is put together, and what its data are like: it was so from the start.
+_SETUP = (
+    "model.output_mismatch",
+    "model.wrong_mode",
+    "gradient.missing",
+    "gradient.accumulating",
+    "weights.frozen",
+    "data.unshuffled",
+    "data.scale",
+    "data.labels",
+)
+# What goes on inside, from causes to their consequences.
+_INSIDE = (
+    "update.too_large",
+    "gradient.exploding",
+    "activation.saturated",
+    "activation.dead",
+    "gradient.vanishing",
+    "update.too_small",
+    "metric.degenerate_predictions",
+)
+_CODE_ORDER |= {code: i - 40 for i, code in enumerate(_SETUP)} | {code: i - 20 for i, code in enumerate(_INSIDE)}
+# Raised only when learning goes badly as well: each of them is seen in healthy runs too.
+GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale"}
+# Findings that say so, at warning or above.
+_BAD_OUTCOMES = NON_FINITE_CODES - {"metric.non_finite"} | {
+    "loss.divergence",
+    "loss.no_learning",
+    "loss.plateau",
+    "loss.oscillation",
+}
 _SPEAKS_OF_NON_FINITE = re.compile(r"\b(nan|inf|infinity|non[- ]?finite|not finite|overflow)\b", re.IGNORECASE)
+
+
+# Of these, what can make a loss grow.
+_DIVERGING = frozenset(
+    {
+        "model.output_mismatch",
+        "gradient.accumulating",
+        "data.scale",
+        "data.labels",
+        "update.too_large",
+        "gradient.exploding",
+    }
+)
 
 
 class Episodes:
@@ -35,16 +86,27 @@ class Episodes:
         self._ignored = frozenset(check_finding_code(code) for code in ignore)
         self._worst: dict[str, Severity] = {}
 
-    def take_in(self, found: Iterable[Finding]) -> list[Finding]:
+    def take_in(self, found: Iterable[Finding], *, learning_is_bad: bool = False) -> list[Finding]:
         """Take in what the detectors reported at one moment.
+
+        Symptoms inside the model are let through as ``info``, as evidence, until the outcome is bad: the loss says so,
+        or a finding has.
+
+        Args:
+            found: The findings.
+            learning_is_bad: See :func:`failguard.core.outcome.learning_is_bad`.
 
         Returns:
             What is new, in the order given.
         """
+        found = [f for f in found if f.code not in self._ignored]
+        reported = {code for code, severity in self._worst.items() if severity is not Severity.INFO}
+        reported |= {f.code for f in found if f.severity is not Severity.INFO}
+        is_bad = learning_is_bad or not reported.isdisjoint(_BAD_OUTCOMES)
         new = []
         for finding in found:
-            if finding.code in self._ignored:
-                continue
+            if finding.code in GATED and not is_bad:
+                finding = replace(finding, severity=Severity.INFO)
             worst = self._worst.get(finding.code)
             if worst is None or finding.severity.rank > worst.rank:
                 self._worst[finding.code] = finding.severity
@@ -97,8 +159,8 @@ def _order(finding: Finding) -> tuple[int, int, int]:
     tensor = finding.where.tensor
     by_tensor = _TENSOR_ORDER.get(tensor, by_code) if finding.code in NON_FINITE_CODES and tensor else by_code
     step = finding.step
-    if finding.code not in NON_FINITE_CODES:  # a confirmed finding counts from when it was suspected
-        step = int(min(step, finding.evidence.get("first_seen_step", step)))
+    if finding.code not in NON_FINITE_CODES:  # a confirmed finding counts from when it was suspected, or began
+        step = int(min(step, finding.evidence.get("first_seen_step", step), finding.evidence.get("since_step", step)))
     return step, by_tensor, by_code
 
 
@@ -106,6 +168,8 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
     """Whether a finding can be the reason for one that came after it."""
     failing = cause.severity.rank >= Severity.ERROR.rank
     match consequence.code:
+        case code if code in _INSIDE or code == "weights.frozen":
+            return cause.code in _SETUP or (cause.code in _INSIDE and code in _INSIDE) or cause.code in _DIVERGING
         case "run.exception":
             # A bad value explains an error at once; later only where the error speaks of it.
             near = consequence.step - cause.step <= 1
@@ -113,16 +177,29 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
             bad_value = cause.code in NON_FINITE_CODES and failing
             return (bad_value and (near or spoken)) or (cause.code == "loss.divergence" and spoken)
         case "metric.no_improvement":
-            if cause.code in ("metric.overfitting", "loss.no_learning"):
+            if (
+                cause.code in ("metric.overfitting", "loss.no_learning")
+                or cause.code in _SETUP
+                or cause.code in _INSIDE
+            ):
                 return True
             return failing and (cause.code == "loss.divergence" or cause.code in NON_FINITE_CODES)
-        case "metric.overfitting" | "loss.no_learning":
+        case "metric.overfitting":
             return failing and cause.code == "loss.divergence"
-        case "loss.divergence":
+        case "loss.no_learning" | "loss.plateau":
+            stands_still = cause.code in _SETUP or cause.code in _INSIDE
+            return stands_still or (failing and cause.code == "loss.divergence")
+        case "loss.divergence" | "loss.spike" | "loss.oscillation":
+            if cause.code in _DIVERGING or (consequence.code != "loss.spike" and cause.code == "loss.spike"):
+                return True
             return failing and cause.code in NON_FINITE_CODES and cause.code != "metric.non_finite"
         case code if code in NON_FINITE_CODES:
             if cause.code == "metric.non_finite":
                 return False
+            if cause.code in _DIVERGING or cause.code in ("loss.spike", "amp.scale_collapse", "data.non_finite"):
+                return True
             return cause.code == "loss.divergence" or (failing and cause.code in NON_FINITE_CODES)
+        case "amp.scale_collapse":
+            return cause.code in _DIVERGING or (failing and cause.code in NON_FINITE_CODES)
         case _:
             return False

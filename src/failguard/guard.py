@@ -22,9 +22,10 @@ from failguard.core.improvement import Improvement
 from failguard.core.internals import Internals
 from failguard.core.log import logger
 from failguard.core.observation import ExceptionFacts, Observation
+from failguard.core.outcome import learning_is_bad
 from failguard.detectors.look import by_event, look
 from failguard.detectors.presets import detectors_for
-from failguard.episodes import Episodes
+from failguard.episodes import GATED, Episodes
 from failguard.errors import TrainingFailure
 from failguard.recorder import Recorder
 from failguard.report.run_report import Progress, RunReport
@@ -186,10 +187,14 @@ class Guard:
         self.optimizer_steps += 1
         return True
 
-    def end_batch(self) -> None:
-        """The batch in progress is over. Runs the per-step detectors when they are due."""
+    def end_batch(self, step_s: float | None = None) -> None:
+        """The batch in progress is over. Runs the per-step detectors when they are due.
+
+        Args:
+            step_s: What it took, in seconds; ``None``: the time since the last.
+        """
         now = perf_counter()
-        self._step_s.append(self.step, now - self._batch_ended_at)
+        self._step_s.append(self.step, now - self._batch_ended_at if step_s is None else step_s)
         self._batch_ended_at = now
         step = self.step
         if self._bad_value:  # a loss that no update followed, as under accumulation
@@ -394,11 +399,14 @@ class Guard:
         )
         found = look(self._detectors[event], observation, self.history, self.containment)
         if found:
-            self._raise_findings(found)
+            # Asked only where it matters: nearly every look finds nothing.
+            gated = any(f.code in GATED for f in found)
+            is_bad = gated and self.containment.run("outcome", learning_is_bad, observation, self.history)
+            self._raise_findings(found, learning_is_bad=bool(is_bad))
 
-    def _raise_findings(self, found: list[Finding]) -> None:
+    def _raise_findings(self, found: list[Finding], *, learning_is_bad: bool = False) -> None:
         """Record what is new among findings, decide on it, act."""
-        raised = [self._located(f) for f in self._episodes.take_in(found)]
+        raised = [self._located(f) for f in self._episodes.take_in(found, learning_is_bad=learning_is_bad)]
         if not raised:
             return
         for finding in raised:

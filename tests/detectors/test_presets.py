@@ -41,7 +41,26 @@ MINIMAL = {
     "run.exception",
     "run.interrupted",
 }
-STANDARD = MINIMAL | {"loss.divergence", "loss.no_learning", "metric.overfitting"}
+STANDARD = MINIMAL | {
+    "loss.divergence",
+    "loss.no_learning",
+    "metric.overfitting",
+    "metric.degenerate_predictions",
+    "gradient.exploding",
+    "gradient.vanishing",
+    "gradient.missing",
+    "gradient.accumulating",
+    "update.too_large",
+    "update.too_small",
+    "weights.frozen",
+    "activation.dead",
+    "activation.saturated",
+    "amp.scale_collapse",
+    "model.output_mismatch",
+    "model.wrong_mode",
+    "data.unshuffled",
+    "data.scale",
+}
 
 
 def codes(settings: Chosen) -> set[str]:

@@ -12,6 +12,7 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding
 from failguard.core.history import History
 from failguard.core.improvement import Improvement, Mode
+from failguard.core.internals import Internals
 from failguard.core.observation import ExceptionFacts, Observation
 
 __all__ = ["Detector", "Example", "replay"]
@@ -59,6 +60,7 @@ class Example:
         facts: What the adapter would know.
         monitor, mode, min_delta: As in FailGuard.
         exception: Raised at the end.
+        internals: Samples of what goes on inside, oldest first.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Example:
     mode: Mode = "min"
     min_delta: float = 0.0
     exception: ExceptionFacts | None = None
+    internals: Sequence[Internals] = ()
 
 
 def replay(detector: Detector, example: Example, *, every_steps: int = 16) -> list[Finding]:
@@ -95,7 +98,8 @@ def replay(detector: Detector, example: Example, *, every_steps: int = 16) -> li
             if finding is not None:
                 found.append(finding)
 
-    step_count = max(map(len, example.steps.values()), default=0)
+    inside = list(example.internals)
+    step_count = max([*map(len, example.steps.values()), *(reading.step + 1 for reading in inside)], default=0)
     epoch_count = max(map(len, example.epochs.values()), default=0)
     look(Event.RUN_START, -1, 0)
     epoch = epoch_end = 0
@@ -110,6 +114,8 @@ def replay(detector: Detector, example: Example, *, every_steps: int = 16) -> li
                     bad = bad or not math.isfinite(series[step])
                     if name == "loss" and math.isfinite(series[step]):
                         losses.append(float(series[step]))
+            while inside and inside[0].step <= step:
+                history.add_internals(inside.pop(0))
             if bad or step % every_steps == 0:
                 look(Event.STEP, step, epoch)
         if epoch_count:

@@ -8,16 +8,29 @@ from typing import Protocol
 
 from failguard.core.improvement import Mode
 from failguard.core.log import logger
+from failguard.detectors.activation_units import ActivationDead, ActivationSaturated
+from failguard.detectors.amp_scale_collapse import AmpScaleCollapse
 from failguard.detectors.base import Detector
+from failguard.detectors.data_scale import DataScale
+from failguard.detectors.data_unshuffled import DataUnshuffled
+from failguard.detectors.gradient_accumulating import GradientAccumulating
+from failguard.detectors.gradient_exploding import GradientExploding
+from failguard.detectors.gradient_missing import GradientMissing
 from failguard.detectors.gradient_non_finite import GradientNonFinite
+from failguard.detectors.gradient_vanishing import GradientVanishing
 from failguard.detectors.loss_divergence import LossDivergence
 from failguard.detectors.loss_no_learning import LossNoLearning
 from failguard.detectors.loss_non_finite import LossNonFinite
+from failguard.detectors.metric_degenerate_predictions import MetricDegeneratePredictions
 from failguard.detectors.metric_no_improvement import MetricNoImprovement
 from failguard.detectors.metric_non_finite import MetricNonFinite
 from failguard.detectors.metric_overfitting import MetricOverfitting
+from failguard.detectors.model_output_mismatch import ModelOutputMismatch
+from failguard.detectors.model_wrong_mode import ModelWrongMode
 from failguard.detectors.run_exception import RunException
 from failguard.detectors.run_interrupted import RunInterrupted
+from failguard.detectors.update_ratio import UpdateTooLarge, UpdateTooSmall
+from failguard.detectors.weights_frozen import WeightsFrozen
 from failguard.detectors.weights_non_finite import WeightsNonFinite
 from failguard.errors import ConfigurationError
 
@@ -52,7 +65,8 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
     """The detectors of a run.
 
     - ``"minimal"``: values that are not finite, exceptions and interrupts.
-    - ``"standard"``: also divergence, no learning and overfitting.
+    - ``"standard"``: also how model, loss, optimizer and data fit together, what goes on inside the model, divergence,
+      no learning and overfitting.
     - ``"full"``: as ``"standard"`` in this release; it is where detectors that cost more will go.
     - A list: exactly these.
 
@@ -73,7 +87,7 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
             )
         found = [LossNonFinite(), GradientNonFinite(), WeightsNonFinite(), MetricNonFinite()]
         if chosen != "minimal":
-            found += [LossDivergence(), LossNoLearning(), MetricOverfitting()]
+            found += _setup() + _inside() + [LossDivergence(), LossNoLearning(), MetricOverfitting()]
         found += [RunException(), RunInterrupted()]
         if chosen != "minimal":
             found += _third_party()
@@ -82,6 +96,33 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
     if settings.patience is not None and all(d.code != MetricNoImprovement.code for d in found):
         found.append(MetricNoImprovement(patience=settings.patience))
     return found
+
+
+def _setup() -> list[Detector]:
+    """How the run is put together."""
+    return [
+        ModelOutputMismatch(),
+        ModelWrongMode(),
+        GradientMissing(),
+        GradientAccumulating(),
+        WeightsFrozen(),
+        DataUnshuffled(),
+        DataScale(),
+    ]
+
+
+def _inside() -> list[Detector]:
+    """What goes on inside the model."""
+    return [
+        UpdateTooLarge(),
+        GradientExploding(),
+        ActivationSaturated(),
+        ActivationDead(),
+        GradientVanishing(),
+        UpdateTooSmall(),
+        MetricDegeneratePredictions(),
+        AmpScaleCollapse(),
+    ]
 
 
 def _listed(chosen: object) -> Sequence[object]:

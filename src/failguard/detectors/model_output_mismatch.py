@@ -1,0 +1,198 @@
+"""``model.output_mismatch``: the output's width, range or activation cannot match the loss or the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from failguard.core.event import Event
+from failguard.core.facts import Facts, OutputFacts, TargetFacts
+from failguard.core.finding import Finding, Severity, Where
+from failguard.core.history import History
+from failguard.core.observation import Observation
+from failguard.core.statistics import bounded
+from failguard.detectors.base import Example
+from failguard.detectors.inside import EVENTS
+
+__all__ = ["ModelOutputMismatch", "mismatch"]
+
+SHARE = 0.01  # of the targets that must be out of reach of the output
+TOLERANCE = 1e-3  # rounding of probabilities
+
+
+def _run(name: str, output: OutputFacts, target: TargetFacts | None = None) -> Example:
+    return Example(name, steps={"loss": [1.0] * 9}, facts=Facts(output=output, target=target or TargetFacts()))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutputMismatch:
+    """Model, loss and targets do not fit together. A *warning*, from the model's structure and its first batches.
+
+    - a softmax over a single unit, or one that normalizes over the samples of a batch;
+    - probabilities (softmax, sigmoid) handed to a loss that takes logits, or logits cut off by a ReLU;
+    - logits handed to a loss that takes probabilities or log-probabilities: values outside of what these can be;
+    - targets that the last activation cannot reach: below zero for a ReLU, outside of 0 to 1 for a sigmoid or softmax,
+      outside of -1 to 1 for a tanh, for 1 % of the targets or more;
+    - targets outside of 0 to 1 for a binary cross-entropy, or class numbers beyond the units of the output;
+    - sigmoids under a categorical cross-entropy, or several classes at once in its targets;
+    - shapes such as ``(N, 1)`` and ``(N,)`` that broadcast to ``(N, N)``.
+
+    Evidence: ``output_minimum``, ``output_maximum``, ``target_minimum``, ``target_maximum``, where known.
+
+    Source: the rules are those of AUTOTRAINER (Zhang et al., 2021), DeepDiagnosis (Wardat et al., 2022), UMLAUT (Schoop
+    et al., 2021) and NeuraLint (Nikanjam et al., 2021), where they are exact.
+    """
+
+    code: ClassVar[str] = "model.output_mismatch"
+    events: ClassVar[frozenset[Event]] = EVENTS
+    TRIPS: ClassVar[Sequence[Example]] = (
+        _run("softmax over one unit", OutputFacts("softmax", 1, loss_takes="probabilities")),
+        _run("softmax twice", OutputFacts("softmax", 10, loss_takes="logits")),
+        _run("logits as probabilities", OutputFacts("linear", loss_takes="probabilities", minimum=-3.0, maximum=4.0)),
+        _run(
+            "relu for negative targets",
+            OutputFacts("relu", loss_takes="values"),
+            TargetFacts("float32", -2.0, 2.0, below_zero=0.5),
+        ),
+        _run(
+            "(N,1) against (N,)",
+            OutputFacts("linear", loss_takes="values", shape=(32, 1), target_shape=(32,), is_broadcast=True),
+        ),
+    )
+    QUIET: ClassVar[Sequence[Example]] = (
+        _run("softmax and its loss", OutputFacts("softmax", 10, loss_takes="probabilities", minimum=0.0, maximum=1.0)),
+        _run("logits and theirs", OutputFacts("linear", loss_takes="logits", minimum=-9.0, maximum=9.0)),
+        _run(
+            "relu for prices",
+            OutputFacts("relu", loss_takes="values"),
+            TargetFacts("float32", 0.0, 9.0, below_zero=0.0),
+        ),
+        _run("log-softmax under cross-entropy changes nothing", OutputFacts("log_softmax", loss_takes="logits")),
+        Example("nothing measured"),
+    )
+
+    def check(self, observation: Observation, history: History) -> Finding | None:
+        """Look at output, loss and targets."""
+        facts = history.facts
+        found = None if observation.step < 0 else mismatch(facts)
+        if found is None:
+            return None
+        part, text = found
+        numbers = {
+            "output_minimum": facts.output.minimum,
+            "output_maximum": facts.output.maximum,
+            "target_minimum": facts.target.minimum,
+            "target_maximum": facts.target.maximum,
+        }
+        evidence = {name: bounded(value) for name, value in numbers.items() if value is not None and value == value}
+        return Finding(
+            self.code,
+            Severity.WARNING,
+            observation.step,
+            observation.epoch,
+            text,
+            Where(tensor=part),
+            {**evidence, "since_step": 0.0},
+        )
+
+
+def mismatch(facts: Facts) -> tuple[str, str] | None:
+    """What does not fit, the clearest first.
+
+    Returns:
+        The place (``"output"`` or ``"target"``) and a sentence; ``None`` where everything known fits.
+    """
+    for rule in _RULES:
+        found = rule(facts.output, facts.target, facts)
+        if found is not None:
+            return found
+    return None
+
+
+Rule = Callable[[OutputFacts, TargetFacts, Facts], tuple[str, str] | None]
+
+
+def _softmax(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    if output.activation not in ("softmax", "log_softmax"):
+        return None
+    if output.activation_units == 1:
+        return "output", "The output is a softmax over a single unit, which is 1 whatever goes in."
+    if output.activation_over_samples:
+        return "output", "The softmax normalizes over the samples of a batch, not over the classes."
+    return None
+
+
+def _broadcast(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    if not output.is_broadcast:
+        return None
+    return "output", (
+        f"Output {output.shape} and targets {output.target_shape} differ in shape and are broadcast: every output is "
+        "compared with every target."
+    )
+
+
+def _logits(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    if output.loss_takes != "logits":
+        return None
+    if output.activation in ("softmax", "sigmoid"):
+        return "output", f"The loss takes logits, but the output has gone through a {output.activation} already."
+    if output.activation == "relu":
+        return "output", "The loss takes logits, but a ReLU cuts off all that are negative."
+    return None
+
+
+def _probabilities(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    low, high = output.minimum, output.maximum
+    if low is None or high is None:
+        return None
+    if output.loss_takes == "probabilities" and (low < -TOLERANCE or high > 1.0 + TOLERANCE):
+        return "output", f"The loss takes probabilities, but the output goes from {low:.3g} to {high:.3g}."
+    if output.loss_takes == "log_probabilities" and high > TOLERANCE and output.activation != "log_softmax":
+        return "output", f"The loss takes log-probabilities, which are at most 0, but the output goes up to {high:.3g}."
+    return None
+
+
+def _reach(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    low, high = target.minimum, target.maximum
+    if output.loss_takes != "values" or low is None or high is None:
+        return None
+    below, above = (target.below_zero or 0.0) >= SHARE, (target.above_one or 0.0) >= SHARE
+    reach = {"relu": below, "sigmoid": below or above, "softmax": below or above}.get(output.activation or "", False)
+    if output.activation == "tanh":
+        reach = (low < -1.05 and below) or (high > 1.05 and above)
+    if not reach:
+        return None
+    return "output", f"Targets go from {low:.3g} to {high:.3g}, which a {output.activation} cannot put out."
+
+
+def _targets(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    name = facts.loss_name or ""
+    if target.minimum is None or target.maximum is None:
+        return None
+    if name.startswith("binary_cross") and (target.minimum < 0.0 or target.maximum > 1.0):
+        return "target", (
+            f"A binary cross-entropy takes targets from 0 to 1; these go from {target.minimum:.3g} to "
+            f"{target.maximum:.3g}."
+        )
+    shape, labels = output.shape, output.target_shape
+    is_sparse = shape is not None and labels is not None and len(labels) < len(shape)
+    if name in ("cross_entropy", "nll_loss", "sparse_categorical_crossentropy") and shape and target.is_whole:
+        # torch has the classes in the second place, Keras in the last.
+        units = shape[-1] if name.startswith("sparse") else shape[min(1, len(shape) - 1)]
+        if is_sparse and target.maximum >= units:
+            return "target", f"Class numbers go up to {target.maximum:.0f}, but the output has {units} units."
+    return None
+
+
+def _categorical(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    if facts.loss_name != "categorical_crossentropy":
+        return None
+    if output.activation == "sigmoid" and output.loss_takes == "probabilities":
+        return "output", "A categorical cross-entropy takes one distribution over the classes, not separate sigmoids."
+    if target.is_whole and target.is_one_hot is False and target.maximum == 1.0 and target.minimum == 0.0:
+        return "target", "A categorical cross-entropy takes one class a sample; these targets hold several or none."
+    return None
+
+
+_RULES: tuple[Rule, ...] = (_softmax, _broadcast, _logits, _targets, _categorical, _reach, _probabilities)
