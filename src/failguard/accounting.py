@@ -34,6 +34,11 @@ class Cadence:
         self._cost_s = 0.0
         self._due = 0
 
+    @property
+    def next_step(self) -> int:
+        """The step from which it is due."""
+        return self._due
+
     def due(self, step: int) -> bool:
         """Whether the check should run at this step."""
         return step >= self._due

@@ -42,11 +42,10 @@ _INSIDE = (
     "activation.dead",
     "gradient.vanishing",
     "update.too_small",
-    "metric.degenerate_predictions",
 )
 _CODE_ORDER |= {code: i - 40 for i, code in enumerate(_SETUP)} | {code: i - 20 for i, code in enumerate(_INSIDE)}
 # Raised only when learning goes badly as well: each of them is seen in healthy runs too.
-GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale"}
+GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale", "metric.degenerate_predictions"}
 # Findings that say so, at warning or above.
 _BAD_OUTCOMES = NON_FINITE_CODES - {"metric.non_finite"} | {
     "loss.divergence",
@@ -64,7 +63,6 @@ _DIVERGING = frozenset(
         "gradient.accumulating",
         "data.scale",
         "data.labels",
-        "update.too_large",
         "gradient.exploding",
     }
 )
@@ -169,7 +167,9 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
     failing = cause.severity.rank >= Severity.ERROR.rank
     match consequence.code:
         case code if code in _INSIDE or code == "weights.frozen":
-            return cause.code in _SETUP or (cause.code in _INSIDE and code in _INSIDE) or cause.code in _DIVERGING
+            return cause.code in (*_SETUP, *_DIVERGING) or (cause.code in _INSIDE and code in _INSIDE)
+        case "metric.degenerate_predictions":
+            return cause.code in (*_SETUP, *_INSIDE, *_DIVERGING, "loss.divergence", "loss.no_learning")
         case "run.exception":
             # A bad value explains an error at once; later only where the error speaks of it.
             near = consequence.step - cause.step <= 1
@@ -187,7 +187,9 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
         case "metric.overfitting":
             return failing and cause.code == "loss.divergence"
         case "loss.no_learning" | "loss.plateau":
-            stands_still = cause.code in _SETUP or cause.code in _INSIDE
+            # The size of updates is how nothing was learned, no reason by itself; a wrong mode spoils, but learns.
+            idle = cause.code.startswith("update.") or cause.code == "model.wrong_mode"
+            stands_still = not idle and cause.code in (*_SETUP, *_INSIDE)
             return stands_still or (failing and cause.code == "loss.divergence")
         case "loss.divergence" | "loss.spike" | "loss.oscillation":
             if cause.code in _DIVERGING or (consequence.code != "loss.spike" and cause.code == "loss.spike"):
@@ -196,8 +198,8 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
         case code if code in NON_FINITE_CODES:
             if cause.code == "metric.non_finite":
                 return False
-            if cause.code in _DIVERGING or cause.code in ("loss.spike", "amp.scale_collapse", "data.non_finite"):
-                return True
+            if cause.code in (*_DIVERGING, "loss.spike", "amp.scale_collapse", "data.non_finite"):
+                return cause.code != "data.scale"
             return cause.code == "loss.divergence" or (failing and cause.code in NON_FINITE_CODES)
         case "amp.scale_collapse":
             return cause.code in _DIVERGING or (failing and cause.code in NON_FINITE_CODES)

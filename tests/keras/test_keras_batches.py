@@ -14,7 +14,9 @@ import pytest
 pytest.importorskip("keras")
 
 from failguard.core.facts import Facts
-from failguard.keras.batches import BatchReader, class_prior_entropy, non_finite_part
+from failguard.core.label_counts import class_prior_entropy
+from failguard.keras.batches import BatchReader, non_finite_part
+from failguard.keras.loss import LossFacts
 
 pytestmark = pytest.mark.framework
 
@@ -23,7 +25,7 @@ X = np.ones((4, 2), "float32")
 
 def _read(y: Any, loss: str, *, weight: Any = None, x: Any = X) -> Facts:
     facts = Facts(loss_name=loss)
-    reader = BatchReader(facts, check_data=True, trivial_from=("class_prior", "output_width"))
+    reader = BatchReader(facts, check_data=True, loss=LossFacts(loss, is_plain=True))
     reader.read((x, y) if weight is None else (x, y, weight), 0, 0)
     return facts
 

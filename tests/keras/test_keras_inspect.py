@@ -11,7 +11,8 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from failguard.keras.inspect import read_facts, trivial_sources  # noqa: E402
+from failguard.keras.inspect import read_facts  # noqa: E402
+from failguard.keras.loss import read_loss  # noqa: E402
 
 pytestmark = pytest.mark.framework
 
@@ -50,7 +51,7 @@ def test_the_loss_of_guessing(loss: Any, units: int, trivial: float | None) -> N
     facts = read_facts(_model(loss, units=units), {})
     assert facts.trivial_loss == pytest.approx(trivial)
     assert facts.trivial_loss_source == (None if trivial is None else "output_width")
-    assert bool(trivial_sources(_model(loss))) == (trivial is not None)
+    assert read_loss(_model(loss)).has_class_prior == (trivial is not None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from failguard.core.facts import Facts, ModelFacts
-from failguard.torch.batches import BatchReader, batch_size, class_prior_entropy, non_finite_part, split, tensors
+from failguard.core.label_counts import class_prior_entropy
+from failguard.torch.batches import BatchReader, batch_size, non_finite_part, split, tensors
 
 pytestmark = pytest.mark.framework
 

@@ -23,7 +23,7 @@ class Notes:
     """Stands in for the guard."""
 
     def __init__(self, *, due=False):
-        self.settings = SimpleNamespace(check_data=True)
+        self.settings = SimpleNamespace(check_data=True, detectors="minimal")
         self.containment, self.accounting = Containment(), Accounting(0.01)
         self.step = self.epoch = self.optimizer_steps = 0
         self.gradient_due = due
@@ -46,7 +46,7 @@ class Notes:
         self.optimizer_steps += 1
         return self.allowed
 
-    def end_batch(self):
+    def end_batch(self, step_s=None):
         self.step += 1
 
     def start_epoch(self, epoch):
@@ -292,7 +292,7 @@ def test_on_a_device_bad_gradients_are_seen_within_two_steps():
 def test_on_a_device_the_failing_batch_is_still_at_hand():
     run = device()
     seen = []
-    run.guard.end_batch = lambda: (
+    run.guard.end_batch = lambda step_s=None: (
         seen.append(run.watch._kept(run.guard.step)[0]),
         setattr(run.guard, "step", run.guard.step + 1),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from failguard.core.event import Event
 from failguard.core.history import History
 from failguard.core.observation import Observation
 from failguard.core.statistics import median_of_means, train_loss_per_epoch
@@ -37,7 +38,8 @@ def learning_is_bad(observation: Observation, history: History) -> bool:
         if losses.last is not None and not math.isfinite(losses.last):
             return True
         updates = observation.optimizer_step or len(losses) // max(facts.accumulate_batches, 1)
-        if not _had_time(updates, history):
+        at_end = observation.event is Event.RUN_END and history.facts.planned_steps is None
+        if updates < LEAST_UPDATES if at_end else not _had_time(updates, history):
             return False
         now = median_of_means(losses.recent(64))
         start = median_of_means(losses.first(8))

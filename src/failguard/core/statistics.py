@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["TRAIN_LOSS_NAMES", "bounded", "median", "median_of_means", "noise", "projected", "train_loss_per_epoch"]
+__all__ = [
+    "TRAIN_LOSS_NAMES",
+    "bounded",
+    "evenly_spaced",
+    "median",
+    "median_of_means",
+    "noise",
+    "projected",
+    "to_unit",
+    "train_loss_per_epoch",
+]
 
 TRAIN_LOSS_NAMES = ("train_loss", "loss")  # in this order; Keras and many logs call it "loss"
 
@@ -32,6 +42,48 @@ def train_loss_per_epoch(history: History) -> Series | None:
 def bounded(value: float) -> float:
     """The value, cut off at 1e300 on either side, so that a ratio of extreme numbers stays a number in JSON."""
     return min(max(value, -1e300), 1e300)
+
+
+def to_unit(values: Floats) -> tuple[Floats, int]:
+    """Scale values into [-1, 1] by a power of two, so that what follows neither overflows nor rounds.
+
+    Args:
+        values: Finite values, float64, shape (n,), at least one.
+
+    Returns:
+        ``values * 2 ** -exponent`` and the exponent.
+    """
+    import numpy as np
+
+    exponent = int(np.frexp(np.abs(values).max())[1])
+    return np.ldexp(values, -exponent), exponent
+
+
+def evenly_spaced(points: Sequence[float], tolerance: float = 0.15) -> bool:
+    """Whether points come in a rhythm: at one distance, at a distance that doubles, or at multiples of the shortest.
+
+    So come the jumps of a cyclic learning rate, of warm restarts (Loshchilov and Hutter, "SGDR", 2017) and of epochs;
+    instabilities do not.
+
+    Args:
+        points: Increasing, above 0, where 0 is the start of the run. One alone has no rhythm.
+        tolerance: How far a distance may be from the expected one, as a share of it.
+    """
+    if len(points) < 2:
+        return False
+    since_start = [b - a for a, b in pairwise([0.0, *points])]
+    between = since_start[1:]
+    shortest = min(between)
+    if shortest <= 0:
+        return False
+    if all(abs(p / shortest - round(p / shortest)) <= 0.2 * tolerance for p in points):
+        return True
+    for gaps in (since_start, between):
+        for factor in (1.0, 2.0):
+            unit = median([gap / factor**i for i, gap in enumerate(gaps)])
+            if len(gaps) > 1 and all(abs(gap / factor**i - unit) <= tolerance * unit for i, gap in enumerate(gaps)):
+                return True
+    return False
 
 
 def median(values: Sequence[float]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["decay", "line", "noisy", "swing"]
+__all__ = ["decay", "line", "noisy", "swing", "with_bumps"]
 
 
 def decay(n: int, start: float, end: float, halvings: float = 5.0) -> list[float]:
@@ -21,6 +21,15 @@ def line(n: int, start: float, end: float) -> list[float]:
 def swing(n: int, middle: float, height: float, period: float) -> list[float]:
     """A sine around ``middle``."""
     return [middle + height * math.sin(2.0 * math.pi * i / period) for i in range(n)]
+
+
+def with_bumps(values: Sequence[float], at: Sequence[int], height: float, width: int) -> list[float]:
+    """Raise ``width`` values from each of the positions ``at``, all of them by ``height``."""
+    result = list(values)
+    for first in at:
+        for i in range(first, min(first + width, len(result))):
+            result[i] += height
+    return result
 
 
 def noisy(values: Sequence[float], share: float, seed: int = 0) -> list[float]:

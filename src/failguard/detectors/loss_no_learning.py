@@ -36,7 +36,8 @@ class LossNoLearning:
     the class frequencies, or ln of the number of classes). All of these hold:
 
     - enough was tried: ``min_updates`` and ``min_epochs``, and ``min_share`` of the plan; without a plan
-      ``open_updates`` and ``open_epochs``. Twice as much under a schedule that may begin with a warm-up;
+      ``open_updates`` and ``open_epochs``, or ``min_updates`` and ``min_epochs`` by the end of the run. Twice as much
+      under a schedule that may begin with a warm-up;
     - the recent training loss (median of means of 8) is at least ``0.85 T`` while no validation loss was ever below
       ``0.97 T``; without validation at least ``0.97 T``. It may lie a little below ``T`` because a net starts to
       memorise noise;
@@ -78,7 +79,7 @@ class LossNoLearning:
     own_start_updates: int = 1000
 
     code: ClassVar[str] = "loss.no_learning"
-    events: ClassVar[frozenset[Event]] = frozenset({Event.STEP, Event.EPOCH_END})
+    events: ClassVar[frozenset[Event]] = frozenset({Event.STEP, Event.EPOCH_END, Event.RUN_END})
     TRIPS: ClassVar[Sequence[Example]] = (
         Example(
             "labels shuffled, a net that starts to memorise",
@@ -191,7 +192,7 @@ class LossNoLearning:
         trivial = history.facts.trivial_loss
         if trivial is not None and trivial > 0.0:
             return self._against_trivial(observation, history, trivial)
-        return None if at_step else self._against_start(observation, history)
+        return self._against_start(observation, history) if observation.event is Event.EPOCH_END else None
 
     def _against_trivial(self, observation: Observation, history: History, trivial: float) -> Finding | None:
         facts = history.facts
@@ -206,7 +207,10 @@ class LossNoLearning:
         if (fell and not 0.97 * trivial <= recent <= 1.06 * trivial) or _accuracy_is_good(history):
             return None
         updates, epochs = _updates(observation, history), observation.epoch + 1
-        if not self._enough(facts, updates, epochs, one_long_epoch=observation.event is Event.STEP):
+        if observation.event is Event.RUN_END:
+            if facts.planned_steps is not None or updates < self.min_updates or epochs < self.min_epochs:
+                return None
+        elif not self._enough(facts, updates, epochs, one_long_epoch=observation.event is Event.STEP):
             return None
         series = train_loss_per_epoch(history)
         train = [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
@@ -214,14 +218,20 @@ class LossNoLearning:
         goal = (0.97 if val and min(val) < 0.99 * trivial else 0.9) * trivial  # below T and falling is learning
         if projected(val or train, remaining) < goal or (fell and projected(train, remaining) < 0.9 * trivial):
             return None
-        guess = "guessing" if facts.trivial_loss_source == "output_width" else "always predicting the class frequencies"
+        guess = {
+            "output_width": "guessing",
+            "target_spread": "always predicting the same",
+        }.get(facts.trivial_loss_source or "", "always predicting the class frequencies")
         message = f"After {updates} updates the training loss is {recent:.4g}"
         message += f" and the best validation loss was {min(val):.4g}" if val else ""
         best = min([recent, *val]) / trivial
         compared = "hardly better than" if best < 1.0 else "no better than" if best < 1.05 else "worse than"
         message += f", {compared} the {trivial:.4g} of {guess}."
         evidence = _evidence(recent, start, updates, epochs, val) | {"trivial_loss": trivial}
-        return _finding(observation, Severity.WARNING if fell else Severity.ERROR, message, evidence)
+        # A spread of targets is no floor as firm as an entropy: little can be learned of noisy targets, and it moves
+        # with every outlier.
+        unsure = fell or facts.trivial_loss_source == "target_spread"
+        return _finding(observation, Severity.WARNING if unsure else Severity.ERROR, message, evidence)
 
     def _enough(self, facts: Facts, updates: int, epochs: int, *, one_long_epoch: bool) -> bool:
         slow = 2 if any(word in (facts.optimizer.schedule or "").lower() for word in SLOW_STARTS) else 1

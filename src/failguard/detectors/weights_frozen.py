@@ -22,9 +22,9 @@ __all__ = ["WeightsFrozen"]
 class WeightsFrozen:
     """Parameters that an optimizer holds stay as they are.
 
-    Either updates left most layers bit for bit the same in ``samples`` samples in a row, or parameters that require no
-    gradient were handed to the optimizer and make up ``min_share`` of what it holds. A *warning*, raised only where
-    nothing is learned as well: a frozen backbone is usual in fine-tuning.
+    Either updates left most layers that had a gradient bit for bit the same in ``samples`` samples in a row, or
+    parameters that require no gradient were handed to the optimizer and make up ``min_share`` of what it holds. A
+    *warning*, raised only where nothing is learned as well: a frozen backbone is usual in fine-tuning.
 
     Evidence: ``unchanged_layers``, ``layers``, ``frozen_share_percent``, ``since_step``.
 
@@ -91,6 +91,10 @@ class WeightsFrozen:
 
 
 def _counts(reading: Internals) -> tuple[int, int] | None:
-    """Layers that did not change, and layers looked at."""
-    norms = [layer.update_norm for layer in reading.layers if layer.update_norm is not None]
+    """Layers that did not change, and layers looked at: those with a gradient that should have changed them."""
+    norms = [
+        layer.update_norm
+        for layer in reading.layers
+        if layer.update_norm is not None and layer.gradient_norm != 0.0 and layer.zero_gradient_units != 1.0
+    ]
     return (sum(n == 0.0 for n in norms), len(norms)) if norms else None

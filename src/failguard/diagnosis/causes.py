@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from failguard.diagnosis import clues_inside as inside
 from failguard.diagnosis import clues_learning as learning
 from failguard.diagnosis import clues_values as values
 from failguard.diagnosis import remedies as r
@@ -73,8 +74,25 @@ _BAD_VALUES = {
 KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow(
         "learning_rate_too_high",
-        {**_BAD_VALUES, "loss.divergence": 1.5, "loss.no_learning": 0.0, "gradient.exploding": 1.0, "loss.spike": 0.5},
-        (values.rate_at_fault, values.loss_rose, values.bad_input_against),
+        {
+            **_BAD_VALUES,
+            "loss.divergence": 1.5,
+            "loss.no_learning": 0.0,
+            "loss.oscillation": 1.5,
+            "loss.spike": 0.5,
+            "gradient.exploding": 1.0,
+            "update.too_large": 1.5,
+            "activation.dead": 0.0,
+            "activation.saturated": 0.0,
+            "metric.degenerate_predictions": 0.0,
+        },
+        (
+            values.rate_at_fault,
+            values.loss_rose,
+            values.bad_input_against,
+            inside.large_updates,
+            inside.died_later,
+        ),
         r.lower_learning_rate,
         ("optimizer", "learning_rate", "momentum", "schedule"),
     ),
@@ -114,15 +132,23 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow(
         "mixed_precision_overflow",
         _BAD_VALUES,
-        (values.half_precision, values.bad_input_against, values.loss_was_calm),
+        (values.half_precision, values.bad_input_against, values.loss_was_calm, inside.scale_collapsed),
         r.wider_floats,
         ("precision",),
     ),
     CauseRow(
         "unscaled_inputs",
-        {**_BAD_VALUES, "loss.divergence": 0.0, "loss.no_learning": 0.0},
+        {
+            **_BAD_VALUES,
+            "loss.divergence": 0.0,
+            "loss.no_learning": 0.0,
+            "data.scale": 1.5,
+            "activation.dead": 0.0,
+            "activation.saturated": 0.5,
+            "update.too_large": 0.0,
+        },
         (
-            values.unscaled_features,
+            inside.large_inputs,
             values.first_loss_far_off,
             values.explodes_at_usual_rate,
             values.bad_input_against,
@@ -131,9 +157,79 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         ("normalization",),
     ),
     CauseRow(
+        "unscaled_targets",
+        {
+            **_BAD_VALUES,
+            "loss.divergence": 0.5,
+            "loss.no_learning": 0.5,
+            "data.scale": 1.5,
+            "update.too_large": 0.0,
+            "gradient.exploding": 0.0,
+            "metric.degenerate_predictions": 0.0,
+        },
+        (inside.large_targets,),
+        r.scale_targets,
+    ),
+    CauseRow(
+        "output_activation_mismatch",
+        {"model.output_mismatch": 1.0},
+        (inside.unreachable_targets,),
+        r.fit_output,
+        ("output_width", "loss"),
+    ),
+    CauseRow(
+        "loss_function_mismatch",
+        {"model.output_mismatch": 1.0},
+        (inside.loss_does_not_fit,),
+        r.fit_loss,
+        ("output_width", "loss"),
+    ),
+    CauseRow("missing_zero_grad", {"gradient.accumulating": 1.0}, (inside.gradients_carried_over,), r.clear_gradients),
+    CauseRow("unshuffled_data", {"data.unshuffled": 1.0}, (inside.sorted_batches,), r.shuffle),
+    CauseRow("wrong_mode", {"model.wrong_mode": 1.0}, (inside.wrong_mode,), r.set_mode, ("dropout", "normalization")),
+    CauseRow(
+        "dead_units",
+        {"activation.dead": 2.0, "metric.degenerate_predictions": 0.0, "loss.no_learning": 0.0},
+        (inside.dead_layer,),
+        r.revive_units,
+        ("learning_rate",),
+    ),
+    CauseRow(
+        "bad_initialization",
+        {"activation.dead": 1.0, "activation.saturated": 1.0, "loss.no_learning": 0.0},
+        (inside.dead_from_the_start,),
+        r.initialize,
+    ),
+    CauseRow(
+        "saturating_activations",
+        {"activation.saturated": 1.5, "gradient.vanishing": 1.0},
+        (inside.saturated_layer,),
+        r.other_activation,
+    ),
+    CauseRow(
+        "too_deep_without_normalization",
+        {"gradient.vanishing": 1.0, "gradient.exploding": 0.0, "update.too_small": 0.0},
+        (inside.vanishing, inside.no_normalization),
+        r.normalize,
+        ("normalization",),
+    ),
+    CauseRow(
+        "class_imbalance",
+        {"metric.degenerate_predictions": 0.5, "loss.no_learning": 0.0},
+        (inside.one_sided_targets,),
+        r.balance,
+    ),
+    CauseRow(
         "bad_labels",
-        {**_BAD_VALUES, **_EXCEPTION, "loss.divergence": 0.0, "loss.no_learning": 0.0},
-        (values.labels_out_of_range, _raised("bad_labels")),
+        {
+            **_BAD_VALUES,
+            **_EXCEPTION,
+            "loss.divergence": 0.0,
+            "loss.no_learning": 0.0,
+            "data.labels": 2.0,
+            "model.output_mismatch": 0.0,
+        },
+        (values.labels_out_of_range, inside.targets_do_not_fit, _raised("bad_labels")),
         r.check_labels,
         ("output_width",),
     ),
@@ -146,7 +242,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "no_signal",
-        {"loss.no_learning": 0.7, "metric.overfitting": -1.0},
+        {"loss.no_learning": 0.7, "metric.overfitting": -1.0, "metric.degenerate_predictions": 0.0},
         (
             learning.constant_prediction,
             learning.gradients_flow,
@@ -161,29 +257,39 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "learning_rate_too_low",
-        {"loss.no_learning": 0.5, "loss.plateau": 0.0},
-        (learning.low_rate, learning.validation_creeps, learning.something_trainable),
+        {"loss.no_learning": 0.5, "loss.plateau": 0.0, "update.too_small": 1.5, "metric.degenerate_predictions": 0.0},
+        (learning.low_rate, learning.validation_creeps, learning.something_trainable, inside.small_updates),
         r.raise_learning_rate,
         ("optimizer", "learning_rate", "schedule"),
     ),
     CauseRow(
         "frozen_parameters",
         {"loss.no_learning": 0.0, "gradient.missing": 1.0, "weights.frozen": 1.0},
-        (learning.nothing_trainable, learning.no_gradients),
+        (learning.nothing_trainable, learning.no_gradients, inside.frozen_in_optimizer),
         r.unfreeze,
         ("parameters", "trainable_parameters"),
     ),
     CauseRow(
         "parameters_not_in_optimizer",
         {"loss.no_learning": 0.0, "gradient.missing": 0.5, "weights.frozen": 0.5},
-        (learning.weights_stand_still, learning.gradients_flow, learning.something_trainable),
+        (
+            inside.forgotten_by_optimizer,
+            learning.weights_stand_still,
+            learning.gradients_flow,
+            learning.something_trainable,
+        ),
         r.hand_over,
         ("optimizer", "learning_rate"),
     ),
     CauseRow(
         "detached_graph",
         {"loss.no_learning": 0.0, "gradient.missing": 0.5, **_EXCEPTION},
-        (learning.gradients_zero, learning.something_trainable, _raised("detached_graph")),
+        (
+            inside.without_gradient,
+            learning.gradients_zero,
+            learning.something_trainable,
+            _raised("detached_graph"),
+        ),
         r.connect_loss,
     ),
     CauseRow(
@@ -227,7 +333,13 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow("disk_full", {**_EXCEPTION, "resource.disk_low": 3.0}, (_raised("disk_full"),), r.free_disk),
     _of_exception("missing_file_or_column", r.find_file),
-    _of_exception("shape_mismatch", r.match_shapes, "batch_size", "output_width"),
+    CauseRow(
+        "shape_mismatch",
+        {**_EXCEPTION, "model.output_mismatch": 1.0},
+        (inside.broadcast, _raised("shape_mismatch")),
+        r.match_shapes,
+        ("batch_size", "output_width"),
+    ),
     _of_exception("dtype_mismatch", r.match_dtypes, "precision"),
     _of_exception("device_mismatch", r.match_devices, "device"),
     _of_exception("retained_graph", r.detach_history),

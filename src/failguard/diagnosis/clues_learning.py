@@ -131,6 +131,8 @@ def gradients_zero(case: Case) -> Clue | None:
         return Clue(4.0, f"the gradient norm is {number(level)}: nothing reaches the weights")
     if weights_stand_still(case) is not None or case.facts.model.trainable_parameters == 0:
         return None
+    if case.facts.setup.without_gradient:  # not all of them
+        return None
     return Clue(-4.0, f"gradients reach the weights (median norm {number(level)})")
 
 

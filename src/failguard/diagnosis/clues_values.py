@@ -30,7 +30,6 @@ __all__ = [
     "rate_at_fault",
     "rate_words",
     "training_was_fine",
-    "unscaled_features",
 ]
 
 SURE_EXPLOSION = 1e4  # times the level, within a few steps
@@ -206,12 +205,6 @@ def explodes_at_usual_rate(case: Case) -> Clue | None:
         2.0,
         f"the loss grew {times(approach.ratio or 0.0)} its level within {count(approach.count)} steps at a usual rate",
     )
-
-
-def unscaled_features(case: Case) -> Clue | None:
-    """The data check found magnitudes far from one."""
-    finding = next((f for f in case.findings if f.code == "data.scale"), None)
-    return Clue(3.0, finding.message.rstrip(".")) if finding else None
 
 
 def training_was_fine(case: Case) -> Clue | None:

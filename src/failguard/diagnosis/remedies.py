@@ -11,6 +11,17 @@ from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
 
 __all__ = [
+    "shuffle",
+    "set_mode",
+    "scale_targets",
+    "revive_units",
+    "other_activation",
+    "normalize",
+    "initialize",
+    "fit_output",
+    "fit_loss",
+    "clear_gradients",
+    "balance",
     "check_hardware",
     "check_labels",
     "check_pairs",
@@ -302,6 +313,89 @@ def fix_code(case: Case) -> str:
     if case.exception is not None and case.exception.frame:
         return f"Start at {case.exception.frame[:200]}."
     return "Start at the last line of the traceback that is in your own code."
+
+
+def scale_targets(case: Case) -> str:
+    """For targets far from a workable scale."""
+    target = case.facts.target
+    if target.mean is not None and target.standard_deviation:
+        return (
+            f"Train on (target - {number(target.mean)}) / {number(target.standard_deviation)}, the mean and standard "
+            "deviation of the training targets, and undo it for predictions."
+        )
+    return "Subtract the mean of the training targets and divide by their standard deviation; undo it for predictions."
+
+
+def fit_output(case: Case) -> str:
+    """For a last activation that does not fit."""
+    output = case.facts.output
+    if output.activation_over_samples:
+        return f"Normalize over the classes: {output.activation}(dim=-1)."
+    if output.activation_units == 1 and output.activation in ("softmax", "log_softmax"):
+        return "Use a sigmoid for one unit, or one unit for each class; for a regression no activation at all."
+    if output.loss_takes == "logits":
+        return f"Remove the {output.activation} at the end: the loss takes logits and applies it by itself."
+    if output.activation is not None:
+        return f"Remove the {output.activation} at the end, or scale the targets into its range."
+    return "Choose a last activation whose range holds the targets."
+
+
+def fit_loss(case: Case) -> str:
+    """For a loss that takes something else."""
+    output = case.facts.output
+    if output.loss_takes == "probabilities" and output.activation in (None, "linear"):
+        keras = case.facts.framework == "keras"
+        return "Set from_logits=True in the loss." if keras else "Use the loss that takes logits."
+    if output.loss_takes == "log_probabilities":
+        return "Use cross_entropy on the logits, or apply log_softmax before nll_loss."
+    if output.loss_takes == "logits":
+        return f"Use a loss that takes probabilities, or remove the {output.activation or 'activation'} before it."
+    return "Use the loss that fits the targets: categorical for one class of many, binary for each of several."
+
+
+def clear_gradients(case: Case) -> str:
+    """For gradients that carry over."""
+    return "Call optimizer.zero_grad() once for every update, before backward()."
+
+
+def shuffle(case: Case) -> str:
+    """For data that come sorted."""
+    if case.facts.framework == "keras":
+        return "Shuffle the training data: fit(shuffle=True), or dataset.shuffle(n) with n as large as the data."
+    return "Shuffle the training data: DataLoader(..., shuffle=True)."
+
+
+def set_mode(case: Case) -> str:
+    """For a model in the wrong mode."""
+    if case.facts.setup.trains_in_eval_mode:
+        return "Call model.train() at the beginning of every epoch, after validation."
+    return "Call model.eval() before validation and model.train() after it."
+
+
+def revive_units(case: Case) -> str:
+    """For units that died."""
+    lower = lower_learning_rate(case)[:-1] if case.rate_is_high else "Start again from fresh weights"
+    return f"{lower}; use a leaky ReLU or GELU, and initialize biases at 0 or a little above."
+
+
+def initialize(case: Case) -> str:
+    """For initial weights that do not work."""
+    return "Use the framework's default initialization (He for ReLU, Glorot for tanh and sigmoid), and biases of 0."
+
+
+def other_activation(case: Case) -> str:
+    """For units at their flat ends."""
+    return "Use ReLU or GELU in hidden layers, or normalize before the activation."
+
+
+def normalize(case: Case) -> str:
+    """For a deep stack without normalization."""
+    return "Add batch or layer normalization, or residual connections, between the layers."
+
+
+def balance(case: Case) -> str:
+    """For one class that outweighs the others."""
+    return "Weigh the classes in the loss by their inverse frequency, or sample them evenly."
 
 
 def resume(case: Case) -> str:

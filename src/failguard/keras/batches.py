@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from failguard.core.batch_facts import InputStatistics, TargetStatistics
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Severity, Where
+from failguard.core.label_counts import LabelCounts
+from failguard.keras.loss import BINARY, LossFacts
 
-__all__ = ["BatchReader", "non_finite_part"]
+__all__ = ["BatchReader", "arrays", "non_finite_part"]
 
 MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the record
 DATA_CHECKS = 3  # batches looked at for values that are not finite
@@ -25,7 +27,7 @@ def non_finite_part(batch: Any) -> str | None:
     """``"input"`` or ``"target"`` where a batch, as ``train_step`` gets it, holds NaN or Inf; else ``None``."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     for part, values in (("input", x), ("target", y)):
-        if not all(_is_finite(array) for array in _arrays(values)):
+        if not all(_is_finite(array) for array in arrays(values)):
             return part
     return None
 
@@ -36,18 +38,22 @@ class BatchReader:
     Attributes:
         next_at: Step from which the next batch is to be read; infinite when nothing more is to be learned.
         is_at_start: The very first batches are still to be read.
+        target: The targets of the newest batch that was read, where there is one array of them.
     """
 
-    def __init__(self, facts: Facts, *, check_data: bool, trivial_from: tuple[str, ...]) -> None:
+    def __init__(self, facts: Facts, *, check_data: bool, loss: LossFacts) -> None:
         """Args:
         facts: Filled in.
         check_data: Look for values that are not finite in the first batches.
-        trivial_from: What a constant predictor's loss may be taken from: ``"class_prior"``, ``"output_width"``.
+        loss: What the targets are for.
         """
         self._facts = facts
         self._checks = DATA_CHECKS if check_data else 0
-        self._trivial_from = trivial_from
-        self._counts: Any = None
+        self.loss = loss
+        self._classes = LabelCounts()
+        self._targets = TargetStatistics()
+        self._inputs = InputStatistics()
+        self._is_weighted = False
         self._seen = 0
         self.next_at: float = 0
         self.is_at_start = True
@@ -60,28 +66,37 @@ class BatchReader:
         """
         self._seen += 1
         self.is_at_start = self._seen < READ_AT_START
+        if self._seen > COUNTED_IN_A_ROW:
+            self._classes.cut()
         self.next_at = step + (1 if self._seen < COUNTED_IN_A_ROW else THEN_EVERY)
         if self._seen >= COUNTED_BATCHES:
             self.next_at = math.inf
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        facts = self._facts
         if self._seen == 1:
-            facts = self._facts
             facts.batch_size = _batch_size(x)
             if facts.batch_size and facts.steps_per_epoch:
                 facts.train_samples = facts.batch_size * facts.steps_per_epoch
-        if weight is not None and self._trivial_from:  # a weighted loss has another floor
-            self._trivial_from = ()
-            self._facts.trivial_loss = self._facts.trivial_loss_source = None
-        targets = _arrays(y)
-        if len(targets) == 1:
+        if weight is not None:  # a weighted loss has another floor
+            self._is_weighted = True
+        inputs = arrays(x) if self._seen <= READ_AT_START else []
+        if inputs:
+            self._inputs.add(inputs)
+            facts.inputs = self._inputs.facts()
+        targets = arrays(y)
+        if len(targets) == 1 and len(keras.tree.flatten(y)) == 1:
             self._count(targets[0])
+            self._targets.add(targets[0])
+            if self._seen <= READ_AT_START or self._seen & (self._seen - 1) == 0:  # medians take a while
+                facts.target = self._targets.facts()
+                self._set_trivial_loss()
         if self._checks <= 0:
             return None
         self._checks -= 1
         part = non_finite_part(batch)
         if part is None:
             return None
-        bad = sum(int((~np.isfinite(a)).sum()) for a in _arrays((x, y)) if a.dtype.kind == "f")
+        bad = sum(int((~np.isfinite(a)).sum()) for a in (*inputs, *targets) if a.dtype.kind == "f")
         return Finding(
             code="data.non_finite",
             severity=Severity.WARNING,
@@ -95,39 +110,57 @@ class BatchReader:
     def _count(self, target: Any) -> None:
         """Add the classes among targets to the facts."""
         facts = self._facts
-        if target.size == 0 or target.dtype.kind not in "fiub" or facts.target_kind == "continuous":
+        if target.size == 0 or facts.target_kind == "continuous":
             return
-        if target.ndim > 1 and target.shape[-1] > 1 and facts.loss_name == "categorical_crossentropy":
-            counts = target.reshape(-1, target.shape[-1]).sum(axis=0).round().astype(np.int64)  # one-hot
-        else:
-            values = target.ravel()
+        counts = self._class_counts(target)
+        if counts is None:
             if target.dtype.kind == "f":
-                # Whole numbers from 0 in one column are classes, as a loader that makes floats of everything gives.
-                is_one_column = values.size == len(target)
-                is_counted = "crossentropy" in (facts.loss_name or "") and bool((values == np.round(values)).all())
-                if not (is_one_column and is_counted):
-                    facts.target_kind, facts.class_counts, self._counts = "continuous", {}, None
-                    return
-            classes = values.astype(np.int64)
-            classes = classes[classes >= 0]  # negative ones, such as -1, usually mean "ignore"
-            if classes.size == 0 or int(classes.max()) >= MAX_CLASSES:
-                return
-            counts = np.bincount(classes)
-        if self._counts is not None:
-            width = max(len(counts), len(self._counts))
-            counts = np.pad(counts, (0, width - len(counts))) + np.pad(self._counts, (0, width - len(self._counts)))
-        self._counts = counts
+                facts.target_kind, facts.class_counts, facts.label_order = "continuous", {}, None
+                self._classes = LabelCounts()
+            return
+        self._classes.add({c: int(n) for c, n in enumerate(counts.tolist()) if n}, len(target) if target.ndim else 1)
         facts.target_kind = "classes"
-        facts.class_counts = {c: int(n) for c, n in enumerate(counts.tolist()) if n}
-        if "class_prior" in self._trivial_from and len(facts.class_counts) > 1:
-            facts.trivial_loss = class_prior_entropy(facts.class_counts)
-            facts.trivial_loss_source = "class_prior"
+        facts.class_counts = dict(sorted(self._classes.counts.items()))
+        facts.label_order = self._classes.order()
 
+    def _class_counts(self, target: Any) -> Any:
+        """Targets by class, int64, shape (classes,); ``None`` where they are no classes, or too many."""
+        if target.ndim > 1 and target.shape[-1] > 1 and self.loss.kind == "categorical_crossentropy":
+            rows = target.reshape(-1, target.shape[-1])
+            is_one_hot = bool(((rows == 0) | (rows == 1)).all()) and bool((rows.sum(axis=1) == 1).all())
+            return rows.sum(axis=0).astype(np.int64) if is_one_hot and rows.shape[1] <= MAX_CLASSES else None
+        values = target.ravel()
+        if target.dtype.kind == "f":
+            # Whole numbers in one column are classes, as a loader that makes floats of everything gives.
+            is_one_column = values.size == len(target) if target.ndim else True
+            is_class_loss = "crossentropy" in (self.loss.kind or self._facts.loss_name or "")
+            if not (is_one_column and is_class_loss and bool((values == np.round(values)).all())):
+                return None
+        classes = values.astype(np.int64)
+        classes = classes[classes >= 0]  # negative ones, such as -1, usually mean "ignore"
+        if classes.size == 0 or int(classes.max()) >= MAX_CLASSES:
+            return None
+        return np.bincount(classes)
 
-def class_prior_entropy(class_counts: Mapping[int, int]) -> float:
-    """Cross-entropy of always predicting the class frequencies, in nats: -sum(p ln p)."""
-    total = sum(class_counts.values())
-    return -sum(n / total * math.log(n / total) for n in class_counts.values() if n)
+    def _set_trivial_loss(self) -> None:
+        """Set the loss of the best constant predictor, where the loss and the targets seen allow it."""
+        facts, loss = self._facts, self.loss
+        value, source = None, None
+        if self._is_weighted or not loss.is_plain:
+            pass
+        elif loss.has_class_prior and facts.class_counts and self._is_one_label_a_row():
+            value, source = self._classes.prior_entropy(), "class_prior"
+            if value is None and len(facts.class_counts) < 2:
+                return  # what the width says stands
+        elif loss.kind == "categorical_crossentropy":
+            value, source = self._targets.trivial_loss("categorical"), "class_prior"
+        elif loss.spread is not None:
+            value, source = self._targets.trivial_loss(loss.spread, loss.delta), "target_spread"
+        facts.trivial_loss, facts.trivial_loss_source = value, None if value is None else source
+
+    def _is_one_label_a_row(self) -> bool:
+        """A binary cross-entropy over several columns has a prior for each of them."""
+        return self.loss.kind != BINARY or self._targets.columns == 1
 
 
 def _batch_size(x: Any) -> int | None:
@@ -135,7 +168,7 @@ def _batch_size(x: Any) -> int | None:
     return int(shapes[0][0]) if shapes and len(shapes[0]) else None
 
 
-def _arrays(values: Any) -> list[Any]:
+def arrays(values: Any) -> list[Any]:
     """Every leaf of a structure as a numpy array, those of text or unknown kind left out."""
     arrays = []
     for leaf in keras.tree.flatten(values) if isinstance(values, dict | list | tuple) else [values]:

@@ -15,8 +15,10 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
 from failguard.guard import Guard
 from failguard.keras.batches import BatchReader
-from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss, trivial_sources
+from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
 from failguard.keras.locate import locate
+from failguard.keras.loss import LossFacts, read_loss
+from failguard.keras.output import read_output
 from failguard.keras.snapshot import BestWeights, MovingState, non_finite_variables
 from failguard.keras.tap import Gate, Row, Tap, make_tap
 from failguard.settings import Settings
@@ -71,8 +73,7 @@ class FitWatch:
         self._facts = (
             guard.containment.run("reading the facts of the run", read_facts, model, self._params) or self._facts
         )
-        trivial = guard.containment.run("reading the facts of the run", trivial_sources, model) or ()
-        self._reader = BatchReader(self._facts, check_data=guard.settings.check_data, trivial_from=trivial)
+        self._reader = BatchReader(self._facts, check_data=guard.settings.check_data, loss=LossFacts())
         self._moving = guard.containment.run("statistics", MovingState, model)
         guard.start(self._facts)
         guard.containment.run("tap", self._put_on_tap, left_behind)
@@ -133,7 +134,7 @@ class FitWatch:
     def _look_at_built_model(self) -> None:
         """A subclassed model may get its weights in the first step only."""
         self._facts.model = model_facts(self._model)
-        set_trivial_loss(self._facts, self._model)
+        set_trivial_loss(self._facts, read_loss(self._model))
         if self._moving is not None and self._moving.is_empty and self._has_weights_in_epoch:
             self._moving.keep(self._guard.epoch)
 
@@ -151,6 +152,9 @@ class FitWatch:
         if batch is None:
             reader.next_at, reader.is_at_start = math.inf, False
             return
+        if reader.next_at == 0:  # only now is it known what layers add to the loss
+            reader.loss = read_loss(self._model)
+            self._facts.output = read_output(self._model, reader.loss)
         finding = reader.read(batch, step, self._guard.epoch)
         if finding is not None:
             self._guard.report_data(finding)

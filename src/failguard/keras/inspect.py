@@ -10,8 +10,9 @@ from typing import Any
 import keras
 
 from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
+from failguard.keras.loss import BINARY, LossFacts, loss_name, read_loss
 
-__all__ = ["model_facts", "read_facts", "set_trivial_loss", "trivial_sources"]
+__all__ = ["model_facts", "read_facts", "set_trivial_loss"]
 
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -26,8 +27,6 @@ ACTIVATION_LAYERS = (
     keras.layers.ReLU,
     keras.layers.Softmax,
 )
-CLASSES_LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
-BINARY_LOSS = "binary_crossentropy"
 
 
 def read_facts(model: Any, params: Mapping[str, Any]) -> Facts:
@@ -43,7 +42,7 @@ def read_facts(model: Any, params: Mapping[str, Any]) -> Facts:
         versions=_versions(),
         optimizer=optimizer,
         model=model_facts(model),
-        loss_name=_loss_name(model.loss),
+        loss_name=loss_name(model.loss),
         steps_per_epoch=params.get("steps"),
         max_epochs=params.get("epochs"),
         accumulate_batches=getattr(_inner(model.optimizer), "gradient_accumulation_steps", None) or 1,
@@ -59,27 +58,17 @@ def read_facts(model: Any, params: Mapping[str, Any]) -> Facts:
         "epochs": facts.max_epochs,
     }
     facts.config = {name: value for name, value in named.items() if value not in (None, "")}
-    set_trivial_loss(facts, model)
+    set_trivial_loss(facts, read_loss(model))
     return facts
 
 
-def set_trivial_loss(facts: Facts, model: Any) -> None:
+def set_trivial_loss(facts: Facts, loss: LossFacts) -> None:
     """Set the loss of a constant predictor from the output width, where the loss allows it and no targets are known."""
-    if facts.trivial_loss is not None or "output_width" not in trivial_sources(model):
+    if facts.trivial_loss is not None or facts.class_counts or not loss.has_class_prior:
         return
-    width = 2 if facts.loss_name == BINARY_LOSS else facts.model.output_width
+    width = 2 if loss.kind == BINARY else facts.model.output_width
     if width is not None and width > 1:
         facts.trivial_loss, facts.trivial_loss_source = math.log(width), "output_width"
-
-
-def trivial_sources(model: Any) -> tuple[str, ...]:
-    """What the loss of a constant predictor may be taken from; nothing unless it is one plain cross-entropy."""
-    if _loss_name(model.loss) not in (*CLASSES_LOSSES, BINARY_LOSS):
-        return ()
-    config: dict[str, Any] = getattr(model.loss, "get_config", dict)()
-    if config.get("label_smoothing") or config.get("apply_class_balancing"):
-        return ()
-    return ("class_prior", "output_width")
 
 
 def model_facts(model: Any) -> ModelFacts:
@@ -159,20 +148,6 @@ def _optimizer_facts(optimizer: Any) -> OptimizerFacts:
         clipping=clipping,
         schedule=schedule,
     )
-
-
-def _loss_name(loss: Any) -> str | None:
-    """``"sparse_categorical_crossentropy"`` for that loss however it was given; names joined for several outputs."""
-    if loss is None or isinstance(loss, str):
-        named = None if loss is None else keras.losses.get(loss)
-        return loss if named is None else str(getattr(named, "name", None) or getattr(named, "__name__", loss))
-    if isinstance(loss, Mapping):
-        loss = list(loss.values())
-    if isinstance(loss, list | tuple):
-        names = [_loss_name(part) for part in loss]
-        return ", ".join(name for name in names if name) or None
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", None)
-    return str(name) if name else type(loss).__name__
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ Here is what the backends share; ``tap_tensorflow``, ``tap_jax`` and ``tap_torch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,6 +50,8 @@ class Row(NamedTuple):
         part: ``"input"``, ``"target"`` or ``"output"`` where the step itself looked for the first value that is not
             finite; ``None`` where it did not, or it is none of these.
         batch: The batch of a bad row, as ``train_step`` got it; ``None`` where it was not kept.
+        gradient_norms: L2 norm of each gradient, unclipped and unscaled, in the order of :attr:`Tap.applied`: an array
+            or tensor of shape (n,); ``None`` where they are not known.
     """
 
     loss: float
@@ -57,6 +59,7 @@ class Row(NamedTuple):
     dropped: bool = False
     part: str | None = None
     batch: Any = None
+    gradient_norms: Any = None
 
     @property
     def is_bad(self) -> bool:
@@ -73,6 +76,8 @@ class Tap:
         every_steps: Batches after which there is something to take.
         is_due: There is enough to take, or a bad value.
         steps_per_call: Batches in a call of the train function.
+        applied: Variables that got a gradient in the newest step, in the order of :attr:`Row.gradient_norms`.
+        without_gradient: Variables that an optimizer was given without one, known of every step.
     """
 
     def __init__(self, model: Any, gate: Gate, containment: Containment, *, blind: str | None = None) -> None:
@@ -89,6 +94,8 @@ class Tap:
         self._containment = containment
         self._patched: list[tuple[Any, str, Any, Any]] = []
         self._calling = False  # the train function runs, and is perhaps traced
+        self.applied: tuple[Any, ...] = ()
+        self.without_gradient: tuple[Any, ...] = ()
         self.every_steps = 1
         self.is_due = False
         self.steps_per_call = int(model.steps_per_execution)
@@ -209,6 +216,21 @@ class Tap:
         wrapper = make(getattr(target, name))
         target.__dict__[name] = wrapper
         self._patched.append((target, name, wrapper, before))
+
+    def _note_variables(self, grads: Sequence[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Note which variables an optimizer got a gradient for.
+
+        Args:
+            grads: What ``apply`` was called with.
+            args, kwargs: The rest of it: the variables, or nothing.
+        """
+        variables = args[0] if args else kwargs.get("trainable_variables")
+        variables = list(self.model.trainable_variables if variables is None else variables)
+        if len(variables) != len(grads):
+            variables = [None] * len(grads)
+        pairs = list(zip(variables, grads, strict=True))
+        self.applied = tuple(v for v, g in pairs if g is not None)
+        self.without_gradient = tuple(v for v, g in pairs if g is None and v is not None)
 
     def _contained(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a part of the tap while a step is built or run. After an error of its own the tap is blind."""

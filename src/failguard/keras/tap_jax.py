@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from failguard.core.containment import Containment
 from failguard.keras.tap import Gate, Row, Tap
@@ -40,7 +41,7 @@ class JaxTap(Tap):
         self._is_bad = False
         self._data: Any = None
         self._loss: Any = None
-        self._norm: Any = None
+        self._squares: Any = None
         self._is_inside = False
 
     def _patch_all(self) -> None:
@@ -72,10 +73,9 @@ class JaxTap(Tap):
                 if self._loss is None or not isinstance(logs, dict):
                     self.blind = AROUND
                     return logs, new_state
-                norm = jnp.float32(-1.0) if self._norm is None else self._norm
-                return {**logs, KEY: jnp.stack([self._loss, norm])}, new_state
+                return {**logs, KEY: jnp.stack([self._loss, *(self._squares or [])])}, new_state
             finally:
-                self._is_inside, self._loss, self._norm = False, None, None
+                self._is_inside, self._loss, self._squares = False, None, None
 
         return train_step
 
@@ -91,15 +91,17 @@ class JaxTap(Tap):
         def stateless_apply(optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
             if not self._is_inside:
                 return original(optimizer_variables, grads, trainable_variables)
+            grads = list(grads)
             squares = [jnp.sum(jnp.square(g.astype(jnp.float32))) for g in grads if g is not None]
-            norm = jnp.sqrt(sum(squares, jnp.float32(0.0)))
             old = (trainable_variables, optimizer_variables)
-            if self._norm is None:
-                self._norm = norm / self._loss_scale(optimizer_variables)
+            if self._squares is None:
+                self._note_variables(grads, (), {})
+                scale = self._loss_scale(optimizer_variables)
+                self._squares = [s / (scale * scale) for s in squares]
             new = original(optimizer_variables, grads, trainable_variables)
             if not self._drops_here:
                 return new
-            fine = jnp.isfinite(norm)
+            fine = jnp.all(jnp.isfinite(jnp.stack(squares))) if squares else True
             return jax.tree_util.tree_map(lambda n, o: jnp.where(fine, n, o), _lists(new), _lists(old))
 
         return stateless_apply
@@ -142,8 +144,9 @@ class JaxTap(Tap):
         """Rows are read once the device is done with them: no waiting for a step that still runs."""
         while self._waiting and (wait or len(self._waiting) > self._most_waiting or self._waiting[0][0].is_ready()):
             values, batch = self._waiting.pop(0)
-            loss, norm = jax.device_get(values).tolist()
-            row = Row(loss, None if norm == -1.0 else norm)
+            values = jax.device_get(values)
+            total = values[1:].sum(dtype=np.float64).item() if len(values) > 1 else None
+            row = Row(values.item(0), None if total is None else math.sqrt(total), gradient_norms=np.sqrt(values[1:]))
             if row.is_bad:
                 self._is_bad = True
                 bad_norm = row.norm is not None and not math.isfinite(row.norm)

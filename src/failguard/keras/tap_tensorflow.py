@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from failguard.core.containment import Containment
@@ -17,7 +18,6 @@ __all__ = ["TensorFlowTap", "why_blind"]
 
 MARK = "failguard keeps this update from the weights"
 PARTS = (None, "input", "target", "output")
-NO_NORM = -1.0  # half a sum of squares is never negative
 
 
 def why_blind(model: Any) -> str | None:
@@ -44,7 +44,8 @@ class TensorFlowTap(Tap):
     third of a small model's step. Decoupled weight decay and the optimizer's count do not wait for gradients, so they
     may have run; the count is put back. XLA knows no errors: there the update is in one branch of a condition.
 
-    A sum of squares beyond the range of float32 (a norm above 2.6e19) counts as not finite.
+    A row holds the loss, under XLA the part that is not finite, and half the sum of squares of each gradient. A sum
+    beyond the range of float32 (a norm above 2.6e19) counts as not finite.
     """
 
     def __init__(self, model: Any, gate: Gate, containment: Containment) -> None:
@@ -54,16 +55,14 @@ class TensorFlowTap(Tap):
         self._xla = bool(model.jit_compile) and not self._eager
         self._rows: Rows
         if not self._xla:
-            self._rows = QueueRows(2, steps)
+            self._rows = QueueRows(steps)
         elif steps == 1:
             self._rows = OutputRows()
         else:
-            self._rows = VariableRows(3, steps)
+            self._rows = VariableRows(steps)
         self.drops = bool(gate) or self.is_scaled
         if self.is_scaled:
             self._gate = Gate()
-        # A bad loss almost always has bad gradients; one that has not does no harm to the weights.
-        self._gates_on_loss = not self._gate.gradient
         self._count_start = 0
         self._applied = 0
         self._untaken = 0
@@ -77,7 +76,7 @@ class TensorFlowTap(Tap):
         self._data: Any = None
         self._loss: Any = None
         self._prediction: Any = None
-        self._half_square: Any = None
+        self._half_squares: Any = None
         self._part: Any = None
         self._is_written = False
 
@@ -122,7 +121,7 @@ class TensorFlowTap(Tap):
             if not self._is_inside() or self._loss is None:
                 return original(grads, *args, **kwargs)
             grads = list(grads)
-            fine = self._contained(self._see_gradients, grads)
+            fine = self._contained(self._see_gradients, grads, args, kwargs)
             if fine is None or not self._gate:
                 return original(grads, *args, **kwargs)
             if self._eager:
@@ -154,47 +153,55 @@ class TensorFlowTap(Tap):
         self._loss = tf.cast(loss, tf.float32)
         self._prediction = prediction
 
-    def _see_gradients(self, grads: list[Any]) -> Any:
-        """Take the norm, write the row where it is due, and check.
+    def _see_gradients(self, grads: list[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Take the norms, write the row where it is due, and check.
 
         Returns:
             Whether the values are fine: a tensor under XLA, a bool when eager; else operations that fail if not.
         """
-        if self._half_square is None:
-            self._half_square = _half_square_sum(grads)
-            if self.is_scaled or getattr(self.optimizer, "loss_scale_factor", None):
+        if self._half_squares is None:
+            self._note_variables(grads, args, kwargs)
+            self._half_squares = _half_square_sums(grads)
+            if self._half_squares and (self.is_scaled or getattr(self.optimizer, "loss_scale_factor", None)):
                 scale = tf.cast(self.optimizer.scale_loss(tf.constant(1.0)), tf.float32)
-                self._half_square /= tf.square(scale)
-        half_square = self._half_square
-        gated = self._loss if self._gates_on_loss else half_square
+                self._half_squares = tf.unstack(tf.stack(self._half_squares) / tf.square(scale))
         if self._xla:
-            return tf.math.is_finite(gated)
+            return tf.reduce_all(tf.math.is_finite(self._gated()))
         # The row and the batch must be out before the step is cut short.
         first = []
+        gated = None
         if not self._is_written:
             self._is_written = True
-            first = [*self._keep_batch(), self._rows.write([self._loss, half_square], None)]
-        if self._eager:
-            return math.isfinite(float(gated))
+            row = tf.stack([self._loss, *self._half_squares])
+            gated = row if self._gate.loss and self._gate.gradient else None
+            first = [*self._keep_batch(), self._rows.write(row, None)]
         if not self._gate:
-            return []
+            return True if self._eager else []
+        gated = self._gated() if gated is None else gated
+        if self._eager:
+            return bool(np.isfinite(gated.numpy()).all())
         with tf.control_dependencies([op for op in first if op is not None]):
             return [tf.debugging.check_numerics(gated, MARK)]
+
+    def _gated(self) -> Any:
+        """The values that keep an update from the weights. float32, shape (n,)."""
+        values = [self._loss] if self._gate.loss else []
+        return tf.stack([*values, *(self._half_squares if self._gate.gradient else [])] or [tf.constant(0.0)])
 
     def _finish_step(self, logs: Any) -> Any:
         if self._loss is None:
             self.blind = AROUND
             return logs
-        half_square = tf.constant(NO_NORM) if self._half_square is None else self._half_square
+        half_squares = self._half_squares or []
         if self._rows.early:
             if not self._is_written:
                 self._keep_batch()
-                self._rows.write([self._loss, half_square], None)
+                self._rows.write(tf.stack([self._loss, *half_squares]), None)
             return logs
         part = tf.constant(0.0) if self._part is None else self._part
         if isinstance(self._rows, OutputRows) and not isinstance(logs, dict):
             self.blind = AROUND
-        return self._rows.write([self._loss, half_square, part], logs)
+        return self._rows.write(tf.stack([self._loss, part, *half_squares]), logs)
 
     def _first_bad_part(self) -> Any:
         """Where the first bad value of the step is, as an index into ``PARTS``. Only under XLA, when it is bad."""
@@ -257,14 +264,7 @@ class TensorFlowTap(Tap):
         """The rows since the last time. The last one of a call that was cut short is the bad one."""
         self.is_due = False
         self._untaken = 0
-        rows = []
-        for loss, half_square, *part in self._rows.read():
-            row = Row(loss, None if half_square == NO_NORM else math.sqrt(2.0 * half_square))
-            if self._xla and not math.isfinite(loss if self._gates_on_loss else half_square) and self._gate:
-                row = row._replace(dropped=True)
-            if part and row.is_bad:
-                row = row._replace(part=PARTS[int(part[0])])
-            rows.append(row)
+        rows = [row for block in self._rows.read() for row in self._rows_of(block)]
         if self._cut_short:
             self._cut_short = False
             if rows:
@@ -272,6 +272,24 @@ class TensorFlowTap(Tap):
             self._put_count_back(applied=self._applied + len(rows) - 1)
         self._applied += sum(not row.dropped for row in rows)
         return rows
+
+    def _rows_of(self, block: Any) -> list[Row]:
+        """Rows out of a block of float32, shape (n, width)."""
+        squares = 2.0 * block[:, 2 if self._xla else 1 :]
+        losses = block[:, 0].tolist()
+        norms = np.sqrt(squares.sum(axis=1, dtype=np.float64)).tolist() if squares.shape[1] else [None] * len(block)
+        each = np.sqrt(squares)
+        rows = [Row(*values[:2], gradient_norms=values[2]) for values in zip(losses, norms, each, strict=True)]
+        if self._xla:
+            rows = [
+                row if not row.is_bad else row._replace(part=PARTS[int(part)], dropped=self._is_dropped(row))
+                for row, part in zip(rows, block[:, 1], strict=True)
+            ]
+        return rows
+
+    def _is_dropped(self, row: Row) -> bool:
+        bad_loss, bad_norm = (value is not None and not math.isfinite(value) for value in row[:2])
+        return (self._gate.loss and bad_loss) or (self._gate.gradient and bad_norm)
 
     def _put_count_back(self, applied: int) -> None:
         """The optimizer's count does not wait for gradients and may have gone on in the step that was cut short."""
@@ -287,15 +305,15 @@ class TensorFlowTap(Tap):
         return tf.nest.pack_sequence_as(self._batch_layout, leaves)
 
 
-def _half_square_sum(grads: list[Any]) -> Any:
-    """Half the sum of squares over all gradients: float32, shape (). Of sparse ones the values, as Keras clips them."""
+def _half_square_sums(grads: list[Any]) -> list[Any]:
+    """Half the sum of squares of each gradient: float32, shape (). Of sparse ones the values, as Keras clips them."""
     parts = []
     for grad in grads:
         if grad is None:
             continue
         values = grad.values if isinstance(grad, tf.IndexedSlices) else tf.convert_to_tensor(grad)
         parts.append(tf.nn.l2_loss(tf.cast(values, tf.float32)))
-    return tf.add_n(parts) if parts else tf.constant(0.0)
+    return parts
 
 
 def _passed_on(grads: list[Any]) -> list[Any]:

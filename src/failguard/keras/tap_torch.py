@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class TorchTap(Tap):
         self._is_inside = False
         self._loss: float | None = None
         self._norm: float | None = None
+        self._gradient_norms: Any = None
         self._dropped = False
 
     def _patch_all(self) -> None:
@@ -56,13 +57,13 @@ class TorchTap(Tap):
 
     def _begin_step(self, data: Any) -> None:
         self._is_inside, self._data = True, data
-        self._loss, self._norm, self._dropped = None, None, False
+        self._loss, self._norm, self._gradient_norms, self._dropped = None, None, None, False
 
     def _end_step(self) -> None:
         if self._loss is None:
             self.blind = AROUND
             return
-        row = Row(self._loss, self._norm, self._dropped)
+        row = Row(self._loss, self._norm, self._dropped, gradient_norms=self._gradient_norms)
         row = row._replace(batch=self._data) if row.is_bad else row
         self._seen.append(row)
         self._is_bad = self._is_bad or row.is_bad
@@ -81,7 +82,7 @@ class TorchTap(Tap):
             if not self._is_inside:
                 return original(grads, *args, **kwargs)
             grads = list(grads)
-            self._contained(self._see_gradients, grads)
+            self._contained(self._see_gradients, grads, args, kwargs)
             bad_norm = self._norm is not None and not math.isfinite(self._norm)
             bad_loss = self._loss is not None and not math.isfinite(self._loss)
             if (bad_norm and self._gate.gradient) or (bad_loss and self._gate.loss):
@@ -95,15 +96,20 @@ class TorchTap(Tap):
         self._loss = float(loss.detach().mean())
 
     @torch.no_grad()
-    def _see_gradients(self, grads: list[Any]) -> None:
+    def _see_gradients(self, grads: list[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         present = [g for g in grads if g is not None]
         if self._norm is not None or not present:
             return
-        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)).float()))
+        if len(present) != len(self.applied) or len(grads) != len(present) + len(self.without_gradient):
+            self._note_variables(grads, args, kwargs)
+        norms = torch.stack(torch._foreach_norm(present)).float()
+        norm = float(torch.linalg.vector_norm(norms))
         # The sum of squares may overflow where no gradient does.
         if not math.isfinite(norm) and all(bool(torch.isfinite(g).all()) for g in present):
             norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.double()) for g in present])))
-        self._norm = norm / float(self.optimizer.scale_loss(torch.ones(())))
+        scale = float(self.optimizer.scale_loss(torch.ones(())))
+        self._norm = norm / scale
+        self._gradient_norms = norms if scale == 1.0 else norms / scale
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run one step."""

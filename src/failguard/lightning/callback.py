@@ -11,7 +11,7 @@ from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.guard import Guard
 from failguard.lightning.again import training_step_again
-from failguard.lightning.facts import logger_run, read_facts
+from failguard.lightning.facts import logger_run, loss_scale, read_facts
 from failguard.lightning.framework import callback_base
 from failguard.lightning.metrics import EpochMetrics, logs_at_epoch_end
 from failguard.lightning.rivals import watches
@@ -134,7 +134,10 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         if watch is None:
             return
         allowed = watch.before_update(
-            optimizer, factor=trainer.accumulate_grad_batches, once_per_batch=pl_module.automatic_optimization
+            optimizer,
+            factor=trainer.accumulate_grad_batches,
+            scale=loss_scale(trainer, optimizer) if self._is_scaled else 1.0,
+            once_per_batch=pl_module.automatic_optimization,
         )
         if not allowed and not self._is_scaled:
             drop_gradients(optimizer)
@@ -151,8 +154,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
             trainer.gradient_clip_val, self._clip = self._clip, None
         factor = trainer.accumulate_grad_batches
         if not watch.has_loss and isinstance(outputs, Mapping) and outputs.get("loss") is not None:
-            watch.see_loss(outputs["loss"])
-            factor = 1  # this one is not divided
+            watch.see_loss(outputs["loss"])  # divided too
         watch.end_batch(factor=factor)
         if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
             self._agree(trainer)
@@ -320,6 +322,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def _finish(self, guard: Guard) -> None:
         if self._watch is not None:
             guard.containment.run("settle", self._watch.settle)
+            self._watch.close()
             self._state = guard.containment.run("saving the guard's state", self._state_now, guard)
         self._end()
         self._failure = guard.failure()

@@ -8,7 +8,7 @@ from typing import Any
 from failguard.core.facts import Facts
 from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, plain_values, settings_of, versions
 
-__all__ = ["logger_run", "read_facts"]
+__all__ = ["logger_run", "loss_scale", "read_facts"]
 
 
 def read_facts(trainer: Any, module: Any) -> Facts:
@@ -56,6 +56,19 @@ def logger_run(trainer: Any) -> tuple[str | None, str | None]:
             address = getattr(logger, "tracking_uri", None) or getattr(logger, "_tracking_uri", None)
             return (str(run_id) if run_id else None), (str(address) if address else None)
     return None, None
+
+
+def loss_scale(trainer: Any, optimizer: Any) -> Any:
+    """What the gradients that an optimizer is about to take are multiplied by: a number, or a tensor on the device.
+
+    Lightning has unscaled them by then, except for fused optimizers, which do it themselves. There is no public way to
+    know either, nor to have the scale without waiting for the device.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return 1.0
+    scale = getattr(scaler, "_scale", None)
+    return scale if scale is not None and scale.device.type != "cpu" else float(scaler.get_scale())
 
 
 def _hyperparameters(owner: Any) -> dict[str, Any]:

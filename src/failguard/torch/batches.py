@@ -9,19 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from failguard.core.batch_facts import InputStatistics, TargetStatistics
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Severity, Where
+from failguard.core.label_counts import LabelCounts
 from failguard.torch.measure import is_finite
 
-__all__ = ["BatchReader", "batch_size", "class_prior_entropy", "non_finite_part", "split", "tensors"]
+__all__ = ["BatchReader", "batch_size", "non_finite_part", "split", "tensors"]
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the record
 DATA_CHECKS = 3  # batches looked at for values that are not finite
 # Targets are counted in the first 16 batches, then in every 32nd (data may be sorted), 80 batches in all.
 COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 32, 80
-GROUP = 64  # samples whose mix of classes is looked at
-SORTED = 0.6  # of the entropy that shuffled data would have in a group
+INPUT_BATCHES = 8  # first batches whose inputs are described
+SPREADS = {"mse_loss": "squared", "l1_loss": "absolute", "smooth_l1_loss": "huber", "huber_loss": "huber"}
+KEPT_BYTES = 32 << 20  # of a batch that is kept on an accelerator; of a larger one only the targets are
 MAX_DEPTH = 6  # of nested containers; an object counts twice
 
 
@@ -83,8 +86,8 @@ class BatchReader:
 
     Attributes:
         next_at: Index of the next batch to be read; infinite when nothing more is to be learned.
-        trivial_from: What a constant predictor's loss may be taken from: ``"class_prior"``, ``"output_width"``, both,
-            or neither, as the loss allows.
+        trivial_from: What a constant predictor's loss may be taken from: ``"class_prior"``, ``"output_width"``,
+            ``"target_spread"``, as the loss allows.
     """
 
     def __init__(self, facts: Facts, *, check_data: bool) -> None:
@@ -92,10 +95,9 @@ class BatchReader:
         self.trivial_from: tuple[str, ...] = ()
         self._checks = DATA_CHECKS if check_data else 0
         self._seen = 0
-        self._counts: Tensor | None = None
-        self._group: dict[int, int] = {}
-        self._group_samples = 0
-        self._mixed: list[tuple[float, float]] = []  # of each group: its entropy, and the most it could have
+        self._labels = LabelCounts()
+        self._targets = TargetStatistics()
+        self._inputs = InputStatistics()
         self._later: list[tuple[int, int, Any]] = []
         self.next_at: float = 0
 
@@ -115,7 +117,8 @@ class BatchReader:
         if first is not None and first.device.type != "cpu":
             if self._seen >= DATA_CHECKS:  # what is kept stays on the device until the epoch's end
                 self.next_at = math.inf
-            self._later.append((step, epoch, batch))
+            large = sum(t.numel() * t.element_size() for t in tensors(batch)) > KEPT_BYTES
+            self._later.append((step, epoch, (None, split(batch)[1]) if large else batch))
             return None
         return self._take_in(batch, step, epoch)
 
@@ -130,7 +133,9 @@ class BatchReader:
         return [f for f in found if f is not None]
 
     def _take_in(self, batch: Any, step: int, epoch: int) -> Finding | None:
-        self._count(split(batch)[1])
+        inputs, targets = split(batch)
+        self._describe(inputs, targets)
+        self._count(targets)
         if self._checks <= 0:
             return None
         self._checks -= 1
@@ -148,6 +153,17 @@ class BatchReader:
         )
 
     @torch.no_grad()
+    def _describe(self, inputs: Any, targets: Any) -> None:
+        """Take the values of a batch into the statistics of inputs and targets."""
+        target = next(tensors(targets), None)
+        if target is not None and _has_numbers(target):
+            self._targets.add(_array(target))
+            self._facts.target = self._targets.facts()
+        if self._seen <= INPUT_BATCHES:
+            self._inputs.add([_array(t) for t in tensors(inputs) if _has_numbers(t) and t.is_floating_point()])
+            self._facts.inputs = self._inputs.facts()
+
+    @torch.no_grad()
     def _count(self, targets: Any) -> None:
         """Add the classes among targets to the facts."""
         target = next(tensors(targets), None)
@@ -162,57 +178,47 @@ class BatchReader:
                 or not one_column
                 or not bool(((values == 0) | (values == 1)).all())
             ):
-                self._facts.target_kind, self._facts.class_counts, self._counts = "continuous", {}, None
+                self._facts.target_kind, self._facts.class_counts = "continuous", {}
+                self._facts.label_order = None
+                self.weigh_trivial_loss()
                 return
         classes = values.to(torch.int64)
         classes = classes[classes >= 0]  # negative ones, such as -100, mean "ignore"
         if classes.numel() == 0 or int(classes.max()) >= MAX_CLASSES:
             return
-        counts = torch.bincount(classes)
-        self._look_at_order(counts, len(target) if target.dim() else 1)
-        if self._counts is not None:
-            if len(counts) < len(self._counts):
-                counts = torch.nn.functional.pad(counts, (0, len(self._counts) - len(counts)))
-            counts[: len(self._counts)] += self._counts
-        self._counts = counts
+        counts = {c: n for c, n in enumerate(torch.bincount(classes).tolist()) if n}
+        self._labels.add(counts, len(target) if target.dim() else 1)
+        if self._seen > COUNTED_IN_A_ROW:
+            self._labels.cut()
         self._facts.target_kind = "classes"
-        self._facts.class_counts = {c: int(n) for c, n in enumerate(counts.tolist()) if n}
+        self._facts.class_counts = dict(sorted(self._labels.counts.items()))
+        self._facts.label_order = self._labels.order()
         self.weigh_trivial_loss()
-
-    def _look_at_order(self, counts: Tensor, samples: int) -> None:
-        """Compare the classes within groups of batches with those of all: sorted data have few classes at a time."""
-        for c, n in enumerate(counts.tolist()):
-            if n:
-                self._group[c] = self._group.get(c, 0) + n
-        self._group_samples += samples
-        if self._group_samples < GROUP:
-            return
-        of_group = class_prior_entropy(self._group)
-        self._mixed.append((of_group, math.log(sum(self._group.values()))))
-        self._group, self._group_samples = {}, 0
-
-    def _is_sorted(self, entropy: float) -> bool:
-        """Whether batches hold far fewer classes than batches of shuffled data would."""
-        expected = sum(min(entropy, most) for _, most in self._mixed)
-        return sum(found for found, _ in self._mixed) < SORTED * expected
 
     def weigh_trivial_loss(self) -> None:
         """Set the loss of the best constant predictor, where :attr:`trivial_from` and the targets seen allow it."""
         counts, width = self._facts.class_counts, self._facts.model.output_width
-        if "class_prior" in self.trivial_from and len(counts) > 1:
-            entropy = class_prior_entropy(counts)
-            known = not self._is_sorted(entropy)  # else a part of the data was seen, and says nothing of the rest
-            self._facts.trivial_loss = entropy if known else None
-            self._facts.trivial_loss_source = "class_prior" if known else None
+        if "target_spread" in self.trivial_from:
+            kind = SPREADS.get(self._facts.loss_name or "")
+            self._facts.trivial_loss = None if kind is None else self._targets.trivial_loss(kind)
+            self._facts.trivial_loss_source = None if self._facts.trivial_loss is None else "target_spread"
+        elif "class_prior" in self.trivial_from and len(counts) > 1:
+            entropy = self._labels.prior_entropy()
+            self._facts.trivial_loss = entropy
+            self._facts.trivial_loss_source = None if entropy is None else "class_prior"
         elif "output_width" in self.trivial_from and not counts and width is not None and width > 1:
             self._facts.trivial_loss = math.log(width)
             self._facts.trivial_loss_source = "output_width"
 
 
-def class_prior_entropy(class_counts: Mapping[int, int]) -> float:
-    """Cross-entropy of always predicting the class frequencies, in nats: -sum(p ln p)."""
-    total = sum(class_counts.values())
-    return -sum(n / total * math.log(n / total) for n in class_counts.values() if n)
+def _has_numbers(tensor: Tensor) -> bool:
+    return tensor.numel() > 0 and not (tensor.is_complex() or tensor.is_quantized or tensor.is_sparse)
+
+
+def _array(tensor: Tensor) -> Any:
+    """As NumPy knows it, which has no bfloat16."""
+    values = tensor.detach().cpu()
+    return (values.float() if values.is_floating_point() else values).numpy()
 
 
 def _count_non_finite(batch: Any) -> int:

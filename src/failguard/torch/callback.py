@@ -152,6 +152,8 @@ class FailGuard(GuardCallback):
                 "No training batch was seen: the data is empty, or guard.step(loss=..., batch=...) is not called in "
                 "the loop."
             )
+        if self._watch is not None:
+            self._watch.close()
         self._end()
         self._watch = None
         failure = guard.failure()
@@ -280,6 +282,11 @@ class _Update:
     def __init__(self, model: nn.Module, optimizers: Sequence[Any]) -> None:
         self._optimizers = optimizers
         self._every = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+
+    @property
+    def optimizers(self) -> Sequence[Any]:
+        """The torch optimizers, as far as they are known."""
+        return self._optimizers
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:

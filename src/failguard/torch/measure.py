@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,8 @@ __all__ = ["Sentinel", "global_norm", "gradients", "is_finite", "loss_value", "n
 
 # A larger parameter would make the look at one gradient a noticeable part of a small step.
 SENTINEL_ELEMENTS = 16_384
+
+HALF = (torch.float16, torch.bfloat16)  # a sum or a norm in these overflows or loses digits
 
 
 def loss_value(loss: Any) -> float:
@@ -53,7 +56,9 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether a tensor holds neither NaN nor Inf. Integers and booleans always do."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
-    return bool(torch.isfinite(tensor.detach()).all())
+    tensor = tensor.detach()
+    # A sum needs no memory, and is finite only if all elements are. It may overflow where they are.
+    return (not tensor.is_sparse and cmath.isfinite(tensor.sum().item())) or bool(torch.isfinite(tensor).all())
 
 
 def norm_on_device(tensors: list[Tensor]) -> Tensor:
@@ -62,10 +67,21 @@ def norm_on_device(tensors: list[Tensor]) -> Tensor:
     for t in tensors:
         groups.setdefault((t.device, t.dtype), []).append(t.detach())
     if len(groups) == 1:
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+        return torch.linalg.vector_norm(_norms(tensors))
     device = tensors[0].device
-    parts = [torch.stack(torch._foreach_norm(group)).to(device, torch.float32) for group in groups.values()]
+    parts = [_norms(group).to(device, torch.float32, non_blocking=True) for group in groups.values()]
     return torch.linalg.vector_norm(torch.cat(parts))
+
+
+def _norms(tensors: list[Tensor]) -> Tensor:
+    """The L2 norm of each tensor, shape (len(tensors),); all of one type on one device. Half types in float32."""
+    if tensors[0].dtype not in HALF:
+        return torch.stack(torch._foreach_norm(tensors))
+    try:
+        norms = torch._foreach_norm(tensors, 2, dtype=torch.float32)
+    except TypeError:  # torch before 2.4
+        norms = torch._foreach_norm([t.float() for t in tensors])
+    return torch.stack(norms)
 
 
 @torch.no_grad()
@@ -119,7 +135,9 @@ class Sentinel:
     def on_device(self) -> Tensor | None:
         """A number that is finite only if the gradient is. Tensor of shape (); ``None`` without a gradient."""
         gradient = None if self.parameter is None else self.parameter.grad
-        return None if gradient is None else gradient.sum()
+        if gradient is None:
+            return None
+        return gradient.sum(dtype=torch.float32) if gradient.dtype in HALF else gradient.sum()
 
     def value(self) -> float:
         """0 where the gradient is finite or absent, else NaN or Inf."""

@@ -17,7 +17,7 @@ WIDTH = 3
 
 
 class _Event(Protocol):
-    def record(self) -> None: ...
+    def record(self, stream: Any = ...) -> None: ...
     def query(self) -> bool: ...
     def synchronize(self) -> None: ...
 
@@ -57,7 +57,7 @@ class Readback:
         """Send a row on its way.
 
         Args:
-            values: At most three numbers on the device, tensors with one element.
+            values: At most three numbers, tensors with one element; they may be on different devices.
             context: Comes back with the row.
         """
         if len(self._waiting) == SLOTS:  # a device this far behind holds the loop up anyway
@@ -66,10 +66,16 @@ class Readback:
         present = tuple(v is not None for v in values)
         row = [v.detach().reshape(()).float() for v in values if v is not None]
         slot, self._next = self._next, (self._next + 1) % SLOTS
+        device = next((v.device for v in row if v.device.type != "cpu"), None)
         if row:
+            if device is not None:
+                row = [v if v.device == device else v.to(device, non_blocking=True) for v in row]
             self._buffer[slot, : len(row)].copy_(torch.stack(row), non_blocking=True)
         event = self._event()
-        event.record()
+        if device is None:
+            event.record()
+        else:  # behind the copy: the present device of the program may be another one
+            event.record(torch.cuda.current_stream(device))
         self._waiting.append((slot, present, event, context))
 
     def arrived(self, *, wait: bool = False) -> list[Row]:

@@ -19,6 +19,7 @@ from failguard.torch.batches import BatchReader
 from failguard.torch.graph import read_graph
 from failguard.torch.inspect import add_graph_facts, loss_module_name
 from failguard.torch.locate import locate
+from failguard.torch.look_inside import LookInside
 from failguard.torch.measure import Sentinel, global_norm, gradients, loss_value
 from failguard.torch.protect import random_state
 from failguard.torch.snapshot import RunningStatistics, Snapshot, non_finite_parameters
@@ -39,7 +40,10 @@ class StepWatch:
 
     Attributes:
         keeps_random: A second forward pass of a batch needs the random state of the first.
+        looks_inside: Layers, activations and predictions are sampled, which reads values in a step.
     """
+
+    looks_inside = True
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class StepWatch:
         self._in_step = in_step
         self._snapshot = Snapshot(model)
         self._sentinels: dict[int, Sentinel] = {}
-        self._graph_is_read = False
+        self._graph_is_read = self._facts_are_read = False
         self._batch: Any = None
         self._random: RandomState | None = None
         self._loss: Any = None
@@ -69,12 +73,15 @@ class StepWatch:
         self._has_bad_loss = False
         self._updates = 0
         self.keeps_random = False
+        self._inside: LookInside | None = None
+        self._starts_epoch = False
         self._keep_statistics_at = math.inf
         self._chores_at = math.inf
         # For the quick look:
         self._quick_optimizer: Any = None
         self._quick_parameter: Any = None
-        self._full_look_at = 0
+        self._full_look_at: float = 0
+        self._next_norm_at = 0
         self._quick_s = 0.0
 
     def start(self, guard: Guard, facts: Facts) -> None:
@@ -88,6 +95,8 @@ class StepWatch:
         self._facts = facts
         self._reader = BatchReader(facts, check_data=guard.settings.check_data)
         self._statistics = RunningStatistics(self._model)
+        if self.looks_inside and guard.settings.detectors != "minimal":
+            self._inside = guard.containment.run("looking inside", LookInside, self._model, guard, facts, self._reader)
         # Without dropout modules a second forward pass is the same, and the state of a stream costs microseconds.
         self.keeps_random = facts.model.dropout is not None
         self._keep_statistics_at = self._index() if len(self._statistics) else math.inf
@@ -116,8 +125,8 @@ class StepWatch:
         """The loss of the batch, before backward or after. It is read before the update."""
         self._loss = loss
         if not self._graph_is_read:
-            self._graph_is_read = True
             self._guard.containment.run("reading the loss", self._read_graph, loss)
+            self._graph_is_read = True
 
     @property
     def has_loss(self) -> bool:
@@ -189,7 +198,7 @@ class StepWatch:
             if norm is not None:
                 guard.record_gradient(norm / scale, perf_counter() - started)
             every = IN_STEP_EVERY if self._in_step else guard.accounting.gradients.every_steps
-            self._full_look_at = guard.step + every
+            self._next_norm_at = guard.step + every
         sentinel = self._sentinels.get(id(optimizer)) or self._sentinel(optimizer)
         if norm is None:
             value = sentinel.value()
@@ -197,6 +206,14 @@ class StepWatch:
                 bad = True
                 guard.check_gradient(value)
         self._quick_optimizer, self._quick_parameter = optimizer, sentinel.parameter
+        self._full_look_at = self._next_norm_at
+        if self._inside is not None and not bad:
+            if self._inside.wants_update and not repeated:
+                self._inside.before_update(_optimizers_of(optimizer), sentinel.parameter, scale)
+            self._graph_is_read = not self._inside.wants_loss
+            if self._inside.wants_batch:
+                self._chores_at = -1
+            self._full_look_at = min(self._next_norm_at, self._inside.next_update_at())
         self._account()
         if repeated and not bad:
             return True
@@ -222,6 +239,8 @@ class StepWatch:
         """An epoch begins. Layers may have been frozen or unfrozen since the last."""
         self._sentinels.clear()
         self._quick_optimizer = None
+        self._starts_epoch = True
+        self._chores_at = -1
         self._guard.start_epoch(epoch)
 
     def settle(self) -> None:
@@ -229,6 +248,11 @@ class StepWatch:
         self._account()
         for finding in self._reader.settle():
             self._guard.report_data(finding)
+
+    def close(self) -> None:
+        """The run is over: take every hook off the model."""
+        if self._inside is not None:
+            self._inside.close()
 
     # Host
 
@@ -326,8 +350,20 @@ class StepWatch:
             self._keep_statistics_at = index + KEEP_STATISTICS_EVERY
             self._statistics.keep()
         self._chores_at = min(self._keep_statistics_at, self._reader.next_at)
+        if self._inside is not None:
+            if self._starts_epoch:
+                self._starts_epoch = False
+                self._inside.start_epoch()
+            self._inside.begin_batch()
+            if self._inside.wants_batch:
+                self._chores_at = -1
 
     def _read_graph(self, loss: Any) -> None:
+        if self._inside is not None:
+            self._inside.see_loss(loss, self._batch)
+        if self._facts_are_read:
+            return
+        self._facts_are_read = True
         graph = read_graph(loss)
         if graph.loss_name is None:  # compiled, or a loss of the user's own
             self._facts.loss_name = loss_module_name(self._model)
@@ -360,6 +396,11 @@ def drop_gradients(optimizer: Any) -> None:
 def parameters_of(optimizer: Any) -> list[Tensor]:
     """Everything that an optimizer updates, in its order."""
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _optimizers_of(optimizer: Any) -> list[Any]:
+    """The torch optimizers behind one that stands for several, or is wrapped."""
+    return [getattr(o, "optimizer", o) for o in getattr(optimizer, "optimizers", [optimizer])]
 
 
 def _norm_of_update(optimizer: Any) -> float | None:

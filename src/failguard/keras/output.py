@@ -1,0 +1,73 @@
+"""How the output of a Keras model meets its loss, from the layers' configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from failguard.core.facts import OutputFacts
+from failguard.keras.loss import LossFacts
+
+__all__ = ["read_output"]
+
+MOST_DEPTH = 8  # models within models
+SAME_VALUES = ("Flatten", "Reshape", "Identity", "Permute", "Lambda")
+
+
+def read_output(model: Any, loss: LossFacts) -> OutputFacts:
+    """What can be told of the last layer without running it. Nothing for several outputs, or a model of its own class.
+
+    Args:
+        model: A model, built or not.
+        loss: What it was compiled with.
+    """
+    facts = OutputFacts(loss_takes=loss.takes, loss_is_summed=loss.is_summed)
+    layer = _last_layer(model, 0)
+    if layer is None:
+        return facts
+    kind = type(layer).__name__
+    activation = getattr(layer, "activation", None)
+    if kind in ("Softmax", "ReLU"):
+        facts.activation = kind.lower()
+    elif activation is not None:
+        name = getattr(activation, "__name__", None)
+        facts.activation = str(name) if name is not None else None
+    shape = _shape(model)
+    if shape is not None and facts.activation == "softmax":
+        axis = getattr(layer, "axis", -1)
+        if isinstance(axis, int) and shape[axis] is not None:
+            facts.activation_units = shape[axis]
+            facts.activation_over_samples = axis == 0
+    sizes = [n for n in (shape or ())[1:] if n is not None]
+    if shape is not None and len(sizes) == len(shape) - 1:
+        facts.shape = (0, *sizes)  # the number of samples is not known yet
+    return facts
+
+
+def _last_layer(model: Any, depth: int) -> Any:
+    """The layer that makes the only output, ``None`` where that is not plain to see."""
+    if not isinstance(model, keras.Sequential | keras.Model) or depth > MOST_DEPTH:
+        return None
+    if isinstance(model, keras.Sequential):
+        layers = list(model.layers)
+        while layers and type(layers[-1]).__name__ in SAME_VALUES[:4]:
+            layers.pop()
+        last = layers[-1] if layers else None
+    else:
+        outputs = getattr(model, "outputs", None)
+        if not outputs or len(outputs) != 1:
+            return None
+        history = getattr(outputs[0], "_keras_history", None)  # Keras has no public way from a tensor to its layer
+        last = getattr(history, "operation", None)
+        if type(last).__name__ in SAME_VALUES:
+            return None
+    return _last_layer(last, depth + 1) if isinstance(last, keras.Model) else last
+
+
+def _shape(model: Any) -> tuple[int | None, ...] | None:
+    try:
+        shape = model.output_shape
+    except (AttributeError, RuntimeError, ValueError):  # not built, or no graph of layers
+        return None
+    return shape if isinstance(shape, tuple) and shape and not isinstance(shape[0], tuple) else None

@@ -1,0 +1,174 @@
+"""Looks inside a model now and then: what is asked at which moment of a step, and what becomes of the answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from failguard.core.facts import Facts
+from failguard.guard import Guard
+from failguard.torch.batches import BatchReader, split, tensors
+from failguard.torch.internals import InsideWatch, layers_of
+from failguard.torch.loss_graph import LossGraph, read_loss_graph
+from failguard.torch.setup import SetupWatch
+
+__all__ = ["LookInside"]
+
+PART = "looking inside"
+REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+SAME = 1e-3  # relative; what a loss computed again may differ by
+
+
+class LookInside:
+    """The samples of one run, for a :class:`~failguard.torch.watch.StepWatch`.
+
+    A sample takes three batches: gradients and weights before an update, weights after it and the predictions of the
+    next batch, then it goes to the guard.
+    """
+
+    def __init__(self, model: nn.Module, guard: Guard, facts: Facts, reader: BatchReader) -> None:
+        """Args:
+        model: The model, complete and on its device.
+        guard: Is told of every sample.
+        facts: Filled in.
+        reader: Learns what the targets' spread may be compared with.
+        """
+        self._guard = guard
+        self._facts = facts
+        self._reader = reader
+        self._setup = SetupWatch(model, facts.setup)
+        self._inside = InsideWatch(model)
+        self._layer_of = {id(p): layer.name for layer in layers_of(model) for p in layer.parameters}
+        self._graph: LossGraph | None = None
+        self._spread_is_checked = False
+        self._cost_s = 0.0
+
+    @property
+    def wants_loss(self) -> bool:
+        """The next loss is to be shown."""
+        return self._graph is None or self._inside.wants_prediction
+
+    @property
+    def wants_batch(self) -> bool:
+        """The beginning of the next batch is to be told."""
+        return self._inside.is_open
+
+    @property
+    def wants_update(self) -> bool:
+        """The next update is to be told."""
+        if self._guard.containment.retired(PART):
+            return False
+        return not self._setup.is_done or (not self._inside.is_open and self._guard.internals_due)
+
+    def next_update_at(self) -> float:
+        """Step from which an update is to be told."""
+        if self._guard.containment.retired(PART):
+            return math.inf
+        if not self._setup.is_done or self._inside.is_open:
+            return self._guard.step + 1
+        return self._guard.accounting.internals.next_step
+
+    def start_epoch(self) -> None:
+        """The first batch of an epoch is about to come."""
+        self._guard.containment.run(PART, self._setup.see_modes)
+
+    def see_loss(self, loss: Any, batch: Any) -> None:
+        """A loss, before backward or after.
+
+        Args:
+            loss: Of the batch.
+            batch: Of any structure; ``None`` where it is not known.
+        """
+        self._timed(self._see_loss, loss, batch)
+
+    def before_update(self, optimizers: Sequence[Any], sentinel: Tensor | None, scale: float) -> None:
+        """Gradients are ready.
+
+        Args:
+            optimizers: The torch optimizers of this update.
+            sentinel: One of their parameters that has a gradient.
+            scale: What the gradients are multiplied by.
+        """
+        self._timed(self._before_update, optimizers, sentinel, scale)
+
+    def begin_batch(self) -> None:
+        """A batch begins: the update before it is made, or was skipped."""
+        self._timed(self._begin_batch)
+
+    def close(self) -> None:
+        """Take every hook off."""
+        self._guard.containment.run(PART, self._inside.close)
+        self._guard.containment.run(PART, self._setup.finish)
+
+    # How it is done
+
+    def _timed(self, function: Any, *args: Any) -> None:
+        started = perf_counter()
+        self._guard.containment.run(PART, function, *args)
+        if self._guard.containment.retired(PART):
+            self._inside.close()
+            self._setup.finish()
+        spent = perf_counter() - started
+        self._cost_s += spent
+        self._guard.accounting.add(PART, spent)
+
+    def _see_loss(self, loss: Any, batch: Any) -> None:
+        graph = read_loss_graph(loss, self._layer_of)
+        if self._graph is None:
+            self._graph = graph
+            facts = self._facts
+            facts.output = graph.output
+            self._inside.activations = graph.activations
+        if not self._inside.wants_prediction:
+            return
+        target = next(tensors(split(batch)[1]), None) if batch is not None else None
+        kept = self._inside.take_output()  # what the model returned, where the graph is gone
+        prediction = graph.prediction if graph.prediction is not None else kept
+        shown = graph.target if graph.target is not None else target
+        if prediction is not None:
+            self._widen_range(prediction)
+        if shown is not None and self._facts.output.target_shape is None:
+            self._facts.output.target_shape = tuple(shown.shape)
+        name = self._graph.name
+        self._inside.see_prediction(prediction, shown, name)
+        if not self._spread_is_checked and name in REGRESSION and prediction is not None and target is not None:
+            self._spread_is_checked = True
+            if self._graph.is_plain and _is_loss_of(name, prediction, target, loss):
+                self._reader.trivial_from = ("target_spread",)
+                self._facts.loss_name = name
+                self._reader.weigh_trivial_loss()
+
+    def _widen_range(self, prediction: Tensor) -> None:
+        output = self._facts.output
+        low, high = float(prediction.detach().min()), float(prediction.detach().max())
+        if math.isfinite(low) and math.isfinite(high):
+            output.minimum = low if output.minimum is None else min(output.minimum, low)
+            output.maximum = high if output.maximum is None else max(output.maximum, high)
+
+    def _before_update(self, optimizers: Sequence[Any], sentinel: Tensor | None, scale: float) -> None:
+        guard = self._guard
+        if not self._setup.is_done:
+            self._setup.see_update(optimizers, sentinel)
+        if not self._inside.is_open and guard.internals_due:
+            self._cost_s = 0.0
+            self._inside.begin(guard.step, guard.optimizer_steps, optimizers, scale)
+            self._inside.watch_output()
+
+    def _begin_batch(self) -> None:
+        reading = self._inside.end()
+        if reading is not None:
+            self._guard.record_internals(reading, self._cost_s)
+
+
+def _is_loss_of(name: str, prediction: Tensor, target: Tensor, loss: Any) -> bool:
+    """Whether a loss is this one of predictions and targets, and so was computed from these targets as they are."""
+    if prediction.numel() != target.numel() or not isinstance(loss, Tensor) or not target.is_floating_point():
+        return False
+    with torch.no_grad():
+        again = getattr(nn.functional, name)(prediction.detach().reshape(target.shape), target.detach())
+    return math.isclose(float(again), float(loss.detach()), rel_tol=SAME)

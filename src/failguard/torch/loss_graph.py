@@ -1,0 +1,292 @@
+"""How the model's output meets the loss, from the autograd graph of one loss."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from failguard.core.facts import OutputFacts
+
+__all__ = ["LossGraph", "read_loss_graph"]
+
+MAX_NODES = 4000
+MAX_ABOVE_LOSS = 12  # nodes between the root and a loss written by hand
+
+# Name of the loss, and what it takes.
+KNOWN = {
+    "NllLoss": ("nll_loss", "log_probabilities"),
+    "NllLoss2D": ("nll_loss", "log_probabilities"),
+    "BinaryCrossEntropy": ("binary_cross_entropy", "probabilities"),
+    "BinaryCrossEntropyWithLogits": ("binary_cross_entropy_with_logits", "logits"),
+    "MseLoss": ("mse_loss", "values"),
+    "L1Loss": ("l1_loss", "values"),
+    "SmoothL1Loss": ("smooth_l1_loss", "values"),
+    "HuberLoss": ("huber_loss", "values"),
+}
+ACTIVATIONS = {
+    "Relu": "relu",
+    "LeakyRelu": "leaky_relu",
+    "Elu": "elu",
+    "Gelu": "gelu",
+    "Silu": "silu",
+    "Softplus": "softplus",
+    "Hardtanh": "hardtanh",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "Softmax": "softmax",
+    "LogSoftmax": "log_softmax",
+}
+WATCHED = ("relu", "sigmoid", "tanh")  # activations whose units can die or saturate
+MADE_BY_LAYER = ("Addmm", "Mm", "Bmm", "Convolution", "Linear", "Mv")
+# Nodes that hand values on as they are.
+SAME_VALUES = (
+    "View",
+    "Reshape",
+    "UnsafeView",
+    "Squeeze",
+    "Unsqueeze",
+    "Expand",
+    "Clone",
+    "Alias",
+    "ToCopy",
+    "Transpose",
+    "Permute",
+    "T",
+)
+REDUCTIONS = {0: None, 1: "mean", 2: "sum"}
+
+
+@dataclass(slots=True)
+class LossGraph:
+    """What was found.
+
+    Attributes:
+        name: Name of the loss in ``torch.nn.functional``, ``None`` where none is known or there are several.
+        output: How the output meets the loss.
+        prediction, target: The tensors that the loss saw, before backward freed them; else ``None``.
+        activations: Kind of the activation that each layer feeds, by the layer's name.
+        leaves: Identities of all leaf tensors in the graph.
+        is_plain: The loss is the mean of this one and nothing else.
+    """
+
+    name: str | None = None
+    output: OutputFacts = field(default_factory=OutputFacts)
+    prediction: Tensor | None = None
+    target: Tensor | None = None
+    activations: dict[str, str] = field(default_factory=dict)
+    leaves: frozenset[int] = frozenset()
+    is_plain: bool = False
+
+
+def read_loss_graph(loss: Any, layer_of: Mapping[int, str]) -> LossGraph:
+    """Read the graph of a loss.
+
+    Args:
+        loss: A tensor with a graph; anything else, and the one node of a compiled graph, gives empty facts.
+        layer_of: Name of the layer of each parameter, by the parameter's identity.
+    """
+    root = loss.grad_fn if isinstance(loss, Tensor) else None
+    found = LossGraph()
+    if root is None:
+        return found
+    losses, activations, leaves = [], [], set()
+    for node in _walk(root):
+        kind = _kind(node)
+        if kind in KNOWN:
+            losses.append(node)
+        if ACTIVATIONS.get(kind) in WATCHED:
+            activations.append(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            leaves.add(id(variable))
+    found.leaves = frozenset(leaves)
+    node, by_hand = (losses[0], False) if len(losses) == 1 else (None, False)
+    if not losses:
+        node, by_hand = _written_by_hand(root), True
+    last = None
+    if node is not None:
+        last = _describe(found, node, root, by_hand=by_hand)
+    for activation in activations:
+        name = _layer_before(activation, layer_of)
+        if name is not None and activation is not last:
+            found.activations.setdefault(name, ACTIVATIONS[_kind(activation)])
+    return found
+
+
+def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: bool) -> Any:
+    """Fill in what the loss and the nodes before it tell.
+
+    Returns:
+        The node of the last activation, if there is one.
+    """
+    output = found.output
+    if by_hand:
+        found.name, output.loss_takes = by_hand_name(node), "values"
+        before = _inputs(node)
+        below = before[0] if len(before) == 1 else None
+    else:
+        found.name, output.loss_takes = KNOWN[_kind(node)]
+        found.prediction, found.target = _saved(node, "self"), _saved(node, "target")
+        before = _inputs(node)
+        below = before[0] if before else None
+    reduction = _reduction(node, root, by_hand=by_hand)
+    output.loss_is_summed = reduction == "sum"
+    found.is_plain = reduction == "mean" and not _is_weighted(node)
+    if below is None:
+        return None
+    if found.name == "nll_loss" and _kind(below) == "LogSoftmax":
+        _set_axis(output, below)
+        if output.activation_over_samples:  # not cross_entropy's own
+            output.activation, output.shape = "log_softmax", _shape(below)
+            return below
+        found.name, output.loss_takes = "cross_entropy", "logits"
+        output.activation_units, output.shape = None, _shape(below)
+        above = _inputs(below)
+        if not above:
+            return None
+        below = above[0]
+    wide = _shape(below)
+    last = _skip(below)
+    narrow = _shape(last)
+    if output.shape is None:
+        output.shape = narrow if _kind(below) == "Expand" else wide
+    if _kind(below) == "Expand" or (by_hand and _grew(node, below)):
+        output.is_broadcast = True
+        output.shape = wide if by_hand else narrow
+    kind = _kind(last)
+    if kind in ACTIVATIONS:
+        output.activation = ACTIVATIONS[kind]
+        if kind in ("Softmax", "LogSoftmax"):
+            _set_axis(output, last)
+    elif kind.startswith(MADE_BY_LAYER):
+        output.activation = "linear"
+    if found.target is not None:
+        output.target_shape = tuple(found.target.shape)
+        # A target that was expanded has a stride of zero along a dimension of some length.
+        if any(s == 0 and n > 1 for s, n in zip(found.target.stride(), found.target.shape, strict=True)):
+            output.is_broadcast = True
+    return last if kind in ACTIVATIONS else None
+
+
+def by_hand_name(node: Any) -> str:
+    """``"mse_loss"`` or ``"l1_loss"`` for a difference that is squared or made positive by the user's own code."""
+    return "l1_loss" if _kind(node) == "Abs" else "mse_loss"
+
+
+def _written_by_hand(root: Any) -> Any:
+    """The node of a squared or absolute difference right below a mean or sum, ``None`` for anything else."""
+    node = root
+    for _ in range(MAX_ABOVE_LOSS):
+        kind = _kind(node)
+        if kind == "Abs" or (kind == "Pow" and getattr(node, "_saved_exponent", None) == 2):
+            below = _inputs(node)
+            is_difference = len(below) == 1 and _kind(below[0]) in ("Sub", "Rsub")
+            return below[0] if is_difference and len(_inputs(below[0])) == 1 else None
+        if not kind.startswith((*SAME_VALUES, "Mean", "Sum", "Div")) or len(_inputs(node)) != 1:
+            return None
+        node = _inputs(node)[0]
+    return None
+
+
+def _grew(node: Any, below: Any) -> bool:
+    """Whether a difference has more elements than the output that went in."""
+    whole, part = _shape(node), _shape(below)
+    return whole is not None and part is not None and _size(whole) > _size(part)
+
+
+def _set_axis(output: OutputFacts, node: Any) -> None:
+    shape, dim = _shape(node), getattr(node, "_saved_dim", None)
+    if shape is None or dim is None or not shape:
+        return
+    dim = dim if dim < 1 << 31 else dim - (1 << 64)  # negative dimensions come as unsigned
+    dim %= len(shape)
+    output.activation_units = shape[dim]
+    output.activation_over_samples = dim == 0 and len(shape) > 1
+
+
+def _reduction(node: Any, root: Any, *, by_hand: bool) -> str | None:
+    """``"mean"`` or ``"sum"`` of this loss alone; ``None`` where something else takes part."""
+    own = None if by_hand else REDUCTIONS.get(getattr(node, "_saved_reduction", 1))
+    at: Any = root
+    above: list[str] = []
+    while at is not node:
+        below = _inputs(at)
+        if len(below) != 1 or len(above) > MAX_ABOVE_LOSS:
+            return "sum" if own == "sum" else None
+        above.append(_kind(at))
+        at = below[0]
+    if own is not None:
+        return own if all(k.startswith((*SAME_VALUES, "Div", "Mean")) for k in above) else None
+    if "Mean" in above:
+        return "mean"
+    return "sum" if "Sum" in above and "Div" not in above else None
+
+
+def _is_weighted(node: Any) -> bool:
+    return any(_saved(node, name) is not None for name in ("weight", "pos_weight"))
+
+
+def _saved(node: Any, name: str) -> Any:
+    try:
+        return getattr(node, f"_saved_{name}", None)
+    except RuntimeError:  # backward has freed it
+        return None
+
+
+def _layer_before(node: Any, layer_of: Mapping[int, str]) -> str | None:
+    """The layer whose output goes into a node."""
+    queue = deque(_inputs(node))
+    seen: set[Any] = set()
+    while queue and len(seen) < 32:
+        at = queue.popleft()
+        seen.add(at)
+        owners = [n for n in _inputs(at) if getattr(n, "variable", None) is not None]
+        owners += [m for n in _inputs(at) if _kind(n) == "T" for m in _inputs(n)]
+        for owner in owners:
+            name = layer_of.get(id(getattr(owner, "variable", None)))
+            if name is not None:
+                return name
+        queue.extend(n for n in _inputs(at) if n not in seen)
+    return None
+
+
+def _skip(node: Any) -> Any:
+    """The first node below that makes other values."""
+    while _kind(node) in SAME_VALUES and len(_inputs(node)) == 1:
+        node = _inputs(node)[0]
+    return node
+
+
+def _walk(root: Any) -> Iterator[Any]:
+    queue, seen = deque([root]), {root}
+    while queue and len(seen) < MAX_NODES:
+        node = queue.popleft()
+        yield node
+        for below in _inputs(node):
+            if below not in seen:
+                seen.add(below)
+                queue.append(below)
+
+
+def _shape(node: Any) -> tuple[int, ...] | None:
+    metadata = getattr(node, "_input_metadata", None)  # shapes of what the node made; no public name for it
+    return tuple(int(n) for n in metadata[0].shape) if metadata else None
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def _kind(node: Any) -> str:
+    return str(node.name()).rsplit("::", 1)[-1].partition("Backward")[0]
+
+
+def _inputs(node: Any) -> list[Any]:
+    return [below for below, _ in node.next_functions if below is not None]
