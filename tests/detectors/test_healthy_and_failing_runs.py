@@ -18,9 +18,11 @@ from failguard.core.observation import Observation
 from failguard.detectors.base import Example, replay
 from failguard.detectors.loss_divergence import LossDivergence
 from failguard.detectors.loss_no_learning import LossNoLearning
+from failguard.detectors.loss_plateau import LossPlateau
+from failguard.detectors.loss_spike import LossSpike
 from failguard.detectors.metric_overfitting import MetricOverfitting
 
-JUDGES = (LossDivergence(), LossNoLearning(), MetricOverfitting())
+JUDGES = (LossSpike(), LossDivergence(), LossNoLearning(), LossPlateau(), MetricOverfitting())
 HERE = Path(__file__).parent
 CURVES = HERE.parents[2] / "shared" / "data" / "overfit_curves_simulated.npz"
 

@@ -44,6 +44,8 @@ MINIMAL = {
 STANDARD = MINIMAL | {
     "loss.divergence",
     "loss.no_learning",
+    "loss.spike",
+    "loss.plateau",
     "metric.overfitting",
     "metric.degenerate_predictions",
     "gradient.exploding",

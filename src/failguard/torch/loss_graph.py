@@ -104,12 +104,13 @@ def read_loss_graph(loss: Any, layer_of: Mapping[int, str]) -> LossGraph:
         if variable is not None:
             leaves.add(id(variable))
     found.leaves = frozenset(leaves)
-    node, by_hand = (losses[0], False) if len(losses) == 1 else (None, False)
+    of_loss: Any = losses[0] if len(losses) == 1 else None
+    by_hand: str | None = None
     if not losses:
-        node, by_hand = _written_by_hand(root), True
+        of_loss, by_hand = _written_by_hand(root)
     last = None
-    if node is not None:
-        last = _describe(found, node, root, by_hand=by_hand)
+    if of_loss is not None:
+        last = _describe(found, of_loss, root, by_hand=by_hand)
     for activation in activations:
         name = _layer_before(activation, layer_of)
         if name is not None and activation is not last:
@@ -117,15 +118,21 @@ def read_loss_graph(loss: Any, layer_of: Mapping[int, str]) -> LossGraph:
     return found
 
 
-def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: bool) -> Any:
+def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: str | None) -> Any:
     """Fill in what the loss and the nodes before it tell.
+
+    Args:
+        found: Filled in.
+        node: The loss; the difference, where it was written by hand.
+        root: Of the graph.
+        by_hand: Name of a loss that was written by hand.
 
     Returns:
         The node of the last activation, if there is one.
     """
     output = found.output
-    if by_hand:
-        found.name, output.loss_takes = by_hand_name(node), "values"
+    if by_hand is not None:
+        found.name, output.loss_takes = by_hand, "values"
         before = _inputs(node)
         below = before[0] if len(before) == 1 else None
     else:
@@ -154,9 +161,9 @@ def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: bool) -> Any:
     narrow = _shape(last)
     if output.shape is None:
         output.shape = narrow if _kind(below) == "Expand" else wide
-    if _kind(below) == "Expand" or (by_hand and _grew(node, below)):
+    if _kind(below) == "Expand" or (by_hand is not None and _grew(node, below)):
         output.is_broadcast = True
-        output.shape = wide if by_hand else narrow
+        output.shape = narrow if by_hand is None else wide
     kind = _kind(last)
     if kind in ACTIVATIONS:
         output.activation = ACTIVATIONS[kind]
@@ -172,24 +179,25 @@ def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: bool) -> Any:
     return last if kind in ACTIVATIONS else None
 
 
-def by_hand_name(node: Any) -> str:
-    """``"mse_loss"`` or ``"l1_loss"`` for a difference that is squared or made positive by the user's own code."""
-    return "l1_loss" if _kind(node) == "Abs" else "mse_loss"
+def _written_by_hand(root: Any) -> tuple[Any, str | None]:
+    """A squared or absolute difference right below a mean or sum.
 
-
-def _written_by_hand(root: Any) -> Any:
-    """The node of a squared or absolute difference right below a mean or sum, ``None`` for anything else."""
+    Returns:
+        The node of the difference, and ``"mse_loss"`` or ``"l1_loss"``; ``None`` twice for anything else.
+    """
     node = root
     for _ in range(MAX_ABOVE_LOSS):
         kind = _kind(node)
         if kind == "Abs" or (kind == "Pow" and getattr(node, "_saved_exponent", None) == 2):
             below = _inputs(node)
             is_difference = len(below) == 1 and _kind(below[0]) in ("Sub", "Rsub")
-            return below[0] if is_difference and len(_inputs(below[0])) == 1 else None
+            if not is_difference or len(_inputs(below[0])) != 1:
+                return None, None
+            return below[0], "l1_loss" if kind == "Abs" else "mse_loss"
         if not kind.startswith((*SAME_VALUES, "Mean", "Sum", "Div")) or len(_inputs(node)) != 1:
-            return None
+            return None, None
         node = _inputs(node)[0]
-    return None
+    return None, None
 
 
 def _grew(node: Any, below: Any) -> bool:
@@ -208,9 +216,9 @@ def _set_axis(output: OutputFacts, node: Any) -> None:
     output.activation_over_samples = dim == 0 and len(shape) > 1
 
 
-def _reduction(node: Any, root: Any, *, by_hand: bool) -> str | None:
+def _reduction(node: Any, root: Any, *, by_hand: str | None) -> str | None:
     """``"mean"`` or ``"sum"`` of this loss alone; ``None`` where something else takes part."""
-    own = None if by_hand else REDUCTIONS.get(getattr(node, "_saved_reduction", 1))
+    own = None if by_hand is not None else REDUCTIONS.get(getattr(node, "_saved_reduction", 1))
     at: Any = root
     above: list[str] = []
     while at is not node:
