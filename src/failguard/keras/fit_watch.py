@@ -16,6 +16,7 @@ from failguard.core.finding import Finding, Where
 from failguard.guard import Guard
 from failguard.keras.batches import BatchReader
 from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
+from failguard.keras.internals import InsideFit
 from failguard.keras.locate import locate
 from failguard.keras.loss import LossFacts, read_loss
 from failguard.keras.output import read_output
@@ -49,6 +50,7 @@ class FitWatch:
         self._best = BestWeights(model)
         self._moving: MovingState | None = None
         self._reader: BatchReader | None = None
+        self._inside: InsideFit | None = None
         self._first_epoch: int | None = None
         self._in_epoch = False
         self._epoch_start = 0  # step at which the epoch began
@@ -75,6 +77,8 @@ class FitWatch:
         )
         self._reader = BatchReader(self._facts, check_data=guard.settings.check_data, loss=LossFacts())
         self._moving = guard.containment.run("statistics", MovingState, model)
+        if guard.settings.detectors != "minimal":
+            self._inside = guard.containment.run("looking inside", InsideFit, model, guard, self._facts)
         guard.start(self._facts)
         guard.containment.run("tap", self._put_on_tap, left_behind)
         if self.tap is None:
@@ -120,7 +124,8 @@ class FitWatch:
             return
         if self._facts.model.parameters is None:
             self._look_at_built_model()
-        self._take_in(tap.take())
+        rows = tap.take()
+        self._take_in(rows)
         if reader is None or guard.should_stop:
             return
         newest = guard.step - 1
@@ -130,6 +135,17 @@ class FitWatch:
             self._cadence.ran(guard.step, perf_counter() - started, guard.typical_step_s)
             tap.every_steps = min(self._cadence.every_steps, MOST_STEPS)
             guard.accounting.note_cadence("steps taken in", tap.every_steps)
+        if self._inside is not None and reader.is_at_start:
+            guard.containment.run("looking inside", self._inside.watch_units, tap)
+        else:
+            self._look_inside(rows, tap)
+
+    def _look_inside(self, rows: list[Row], tap: Tap) -> None:
+        if self._inside is None or self._guard.should_stop:
+            return
+        self._guard.containment.run("looking inside", self._inside.look, rows, tap)
+        if self._inside.is_open:
+            tap.every_steps = 1  # weights are read again after the very next call
 
     def _look_at_built_model(self) -> None:
         """A subclassed model may get its weights in the first step only."""
@@ -221,7 +237,10 @@ class FitWatch:
         """The model is not in a step: take in what is left, and put statistics back after a bad batch."""
         guard = self._guard
         if self.tap is not None:
-            self._take_in(guard.containment.run(PART, self.tap.take, wait=True) or [])
+            rows = guard.containment.run(PART, self.tap.take, wait=True) or []
+            self._take_in(rows)
+            if rows and self.tap.blind is None:
+                self._look_inside(rows, self.tap)
         if guard.should_stop:
             self._put_back_statistics()
 

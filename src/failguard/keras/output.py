@@ -9,7 +9,7 @@ import keras
 from failguard.core.facts import OutputFacts
 from failguard.keras.loss import LossFacts
 
-__all__ = ["read_output"]
+__all__ = ["last_layer", "read_output"]
 
 MOST_DEPTH = 8  # models within models
 SAME_VALUES = ("Flatten", "Reshape", "Identity", "Permute", "Lambda")
@@ -23,7 +23,7 @@ def read_output(model: Any, loss: LossFacts) -> OutputFacts:
         loss: What it was compiled with.
     """
     facts = OutputFacts(loss_takes=loss.takes, loss_is_summed=loss.is_summed)
-    layer = _last_layer(model, 0)
+    layer = last_layer(model)
     if layer is None:
         return facts
     kind = type(layer).__name__
@@ -45,7 +45,7 @@ def read_output(model: Any, loss: LossFacts) -> OutputFacts:
     return facts
 
 
-def _last_layer(model: Any, depth: int) -> Any:
+def last_layer(model: Any, depth: int = 0) -> Any:
     """The layer that makes the only output, ``None`` where that is not plain to see."""
     if not isinstance(model, keras.Sequential | keras.Model) or depth > MOST_DEPTH:
         return None
@@ -62,7 +62,7 @@ def _last_layer(model: Any, depth: int) -> Any:
         last = getattr(history, "operation", None)
         if type(last).__name__ in SAME_VALUES:
             return None
-    return _last_layer(last, depth + 1) if isinstance(last, keras.Model) else last
+    return last_layer(last, depth + 1) if isinstance(last, keras.Model) else last
 
 
 def _shape(model: Any) -> tuple[int | None, ...] | None:

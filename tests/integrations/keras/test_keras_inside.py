@@ -1,0 +1,106 @@
+"""What is seen inside a Keras model in a real fit, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+keras = pytest.importorskip("keras")
+
+import numpy as np  # noqa: E402
+
+from failguard.core.finding import Severity  # noqa: E402
+from failguard.keras import FailGuard  # noqa: E402
+
+pytestmark = pytest.mark.framework
+
+Dense = keras.layers.Dense
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((480, 8)).astype("float32")
+CLASSES = (X[:, 0] > 0).astype("int64") + (X[:, 1] > 0)
+VALUES = (X[:, :1] - X[:, 1:2]).astype("float32")
+
+
+def fit(layers, loss, y, *, guarded=True, x=X, epochs=8, optimizer="adam", shuffle=True, batch=16, **compiled):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8,)), *layers()])
+    model.compile(optimizer, loss, **compiled)
+    guard = FailGuard(sinks=[], resources=False, policy="observe")
+    model.fit(
+        x[:320],
+        y[:320],
+        validation_data=(x[320:], y[320:]),
+        batch_size=batch,
+        epochs=epochs,
+        verbose=0,
+        shuffle=shuffle,
+        callbacks=[guard] if guarded else [],
+    )
+    return model, guard
+
+
+def alarms(guard):
+    assert guard.report.part_errors == []
+    return [f.code for f in guard.report.findings if f.severity is not Severity.INFO]
+
+
+SPARSE = "sparse_categorical_crossentropy"
+
+
+def test_a_healthy_fit_is_silent_and_was_looked_into():
+    def layers():
+        return [Dense(16, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.2), Dense(3, "softmax")]
+
+    model, guard = fit(layers, SPARSE, CLASSES)
+    assert alarms(guard) == []
+    assert guard.report.overhead.cadence_steps["internals"] >= 24
+    plain, _ = fit(layers, SPARSE, CLASSES, guarded=False)
+    for a, b in zip(plain.weights, model.weights, strict=True):
+        assert np.array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b)), a.path
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax", "ignore:.*received `from_logits=True`")
+@pytest.mark.parametrize(
+    ("layers", "loss", "y", "cause"),
+    [
+        (lambda: [Dense(16, "relu"), Dense(1, "softmax")], "mse", VALUES, "output_activation_mismatch"),
+        (lambda: [Dense(16, "relu"), Dense(1, "relu")], "mse", VALUES, "output_activation_mismatch"),
+        (lambda: [Dense(16, "relu"), Dense(3)], SPARSE, CLASSES, "loss_function_mismatch"),
+        (
+            lambda: [Dense(16, "relu"), Dense(3, "softmax")],
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            CLASSES,
+            "output_activation_mismatch",
+        ),
+    ],
+    ids=["softmax of one unit", "relu for negative targets", "logits as probabilities", "softmax twice"],
+)
+def test_outputs_that_do_not_fit(layers, loss, y, cause):
+    _, guard = fit(layers, loss, y)
+    assert guard.report.root.code == "model.output_mismatch"
+    assert guard.report.diagnosis.likely_cause == cause
+
+
+@pytest.mark.parametrize("compiled", [{}, {"steps_per_execution": 4}], ids=["plain", "4"])
+def test_dead_units_are_the_root_of_not_learning(compiled):
+    _, guard = fit(
+        lambda: [Dense(16, "relu", bias_initializer=keras.initializers.Constant(-100.0)), Dense(3, "softmax")],
+        SPARSE,
+        CLASSES,
+        epochs=10,
+        **compiled,
+    )
+    assert guard.report.root.code == "activation.dead"
+    assert "loss.no_learning" in alarms(guard)
+    assert "weights.frozen" not in alarms(guard)
+
+
+def test_sorted_batches():
+    order = np.argsort(CLASSES[:320], kind="stable")
+    x, y = X.copy(), CLASSES.copy()
+    x[:320], y[:320] = X[order], CLASSES[order]
+    _, guard = fit(lambda: [Dense(16, "relu"), Dense(3, "softmax")], SPARSE, y, x=x, shuffle=False, batch=64)
+    assert guard.report.root.code == "data.unshuffled"
+    assert guard.report.diagnosis.likely_cause == "unshuffled_data"
