@@ -141,7 +141,7 @@ def test_gradients_set_to_zero_in_place_do_not_carry_over():
 def test_parameters_without_gradient_or_optimizer():
     model = net()
     facts = train(model, torch.optim.SGD(model[0].parameters(), 0.01))
-    assert facts.left_out == ("2.weight", "2.bias")
+    assert facts.left_out == ("2.weight", "2.bias")  # they get gradients; an average of weights would not
     assert facts.left_out_last
     model = net()
     model.unused = nn.Linear(4, 4)
@@ -157,13 +157,36 @@ def test_modes():
     model = net(nn.Dropout(0.5))
     watch = SetupWatch(model, SetupFacts())
     watch.see_modes()
+    model(X)
     with torch.no_grad():
         model.eval()(X)
+    model.train()
+    watch.see_modes()
     assert not watch._facts.evaluates_in_train_mode
+    for _ in range(3):
+        model(X)
     with torch.no_grad():
-        model.train()(X)
+        model(X)
+    watch.finish()
     assert watch._facts.evaluates_in_train_mode
     assert not watch._facts.trains_in_eval_mode
+
+
+def test_a_look_at_training_batches_without_gradients_is_no_evaluation():
+    model = net(nn.Dropout(0.5))
+    watch = SetupWatch(model, SetupFacts())
+    watch.see_modes()
+    for _ in range(3):
+        model(X)
+        with torch.no_grad():
+            model(X)
+    watch.finish()
+    assert not watch._facts.evaluates_in_train_mode
+
+
+def test_training_in_eval_mode():
+    model = net(nn.Dropout(0.5))
+    watch = SetupWatch(model, SetupFacts())
     model.eval()
     watch.see_modes()
     assert watch._facts.trains_in_eval_mode

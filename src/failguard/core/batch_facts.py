@@ -112,6 +112,7 @@ class TargetStatistics:
             above_one=self._above_one / self._elements,
             is_whole=self._is_whole,
             is_one_hot=self._is_one_hot,
+            elements_per_sample=self._elements // self._samples if self._samples else None,
             samples=self._samples,
         )
 

@@ -102,6 +102,7 @@ class TargetFacts:
         below_zero, above_one: Share of the targets there.
         is_whole: All are whole numbers.
         is_one_hot: Every row holds a single 1 and zeros.
+        elements_per_sample: Numbers in the target of one sample.
         samples: How many rows were looked at.
     """
 
@@ -115,6 +116,7 @@ class TargetFacts:
     above_one: float | None = None
     is_whole: bool | None = None
     is_one_hot: bool | None = None
+    elements_per_sample: int | None = None
     samples: int = 0
 
 
@@ -164,7 +166,7 @@ class SetupFacts:
     """How model, optimizer and loop are put together, where it can be told exactly.
 
     Attributes:
-        left_out: Trainable parameters that no optimizer updates, by name, in order.
+        left_out: Trainable parameters that got a gradient and that no optimizer updates, by name, in order.
         left_out_share: Their share of all trainable scalars, 0 to 1.
         left_out_last: The last layer with parameters is among them, so that it is no mere frozen backbone.
         without_gradient: Parameters in an optimizer that got no gradient in any of ``gradient_checks`` updates.

@@ -24,8 +24,8 @@ class GradientMissing:
 
     - *No gradient*: parameters in an optimizer had none in any of ``min_checks`` updates or more. A *warning* where
       they are ``min_share`` of all that optimizers hold; else, as for an unused head, ``info``.
-    - *No optimizer*: trainable parameters are in no optimizer. A *warning* where the last layer is among them (a frozen
-      backbone leaves out first layers) or where nothing is learned; else ``info``.
+    - *No optimizer*: trainable parameters got gradients, but are in no optimizer. A *warning* where the last layer is
+      among them (a frozen backbone leaves out first layers) or where nothing is learned; else ``info``.
 
     Evidence: ``parameters`` (how many tensors), ``share_percent`` of the scalars, ``updates`` looked at.
 
@@ -53,7 +53,9 @@ class GradientMissing:
         Example(
             "the head was forgotten",
             steps={"loss": [1.0] * 40},
-            facts=Facts(setup=SetupFacts(left_out=("head.weight",), left_out_share=0.1, left_out_last=True)),
+            facts=Facts(
+                setup=SetupFacts(left_out=("head.weight",), left_out_share=0.1, left_out_last=True, gradient_checks=30)
+            ),
         ),
     )
     QUIET: ClassVar[Sequence[Example]] = (
@@ -75,10 +77,10 @@ class GradientMissing:
             names, share = setup.without_gradient, setup.without_gradient_share
             severe = share >= self.min_share
             text = f"got no gradient in any of {setup.gradient_checks} updates"
-        elif setup.left_out and observation.step >= 0:
+        elif setup.left_out and setup.gradient_checks >= self.min_checks:
             names, share = setup.left_out, setup.left_out_share
             severe = setup.left_out_last or learning_is_bad(observation, history)
-            text = "are trainable, but no optimizer updates them"
+            text = "get gradients, but no optimizer updates them"
         else:
             return None
         shown = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

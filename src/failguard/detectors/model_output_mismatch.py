@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,6 +39,8 @@ class ModelOutputMismatch:
     - sigmoids under a categorical cross-entropy, or several classes at once in its targets;
     - shapes such as ``(N, 1)`` and ``(N,)`` that broadcast to ``(N, N)``.
 
+    What concerns targets is said only where a batch holds one for each output, so that the loss compares the two.
+
     Evidence: ``output_minimum``, ``output_maximum``, ``target_minimum``, ``target_maximum``, where known.
 
     Source: the rules are those of AUTOTRAINER (Zhang et al., 2021), DeepDiagnosis (Wardat et al., 2022), UMLAUT (Schoop
@@ -52,8 +55,8 @@ class ModelOutputMismatch:
         _run("logits as probabilities", OutputFacts("linear", loss_takes="probabilities", minimum=-3.0, maximum=4.0)),
         _run(
             "relu for negative targets",
-            OutputFacts("relu", loss_takes="values"),
-            TargetFacts("float32", -2.0, 2.0, below_zero=0.5),
+            OutputFacts("relu", loss_takes="values", shape=(32, 1)),
+            TargetFacts("float32", -2.0, 2.0, below_zero=0.5, elements_per_sample=1),
         ),
         _run(
             "(N,1) against (N,)",
@@ -65,8 +68,13 @@ class ModelOutputMismatch:
         _run("logits and theirs", OutputFacts("linear", loss_takes="logits", minimum=-9.0, maximum=9.0)),
         _run(
             "relu for prices",
-            OutputFacts("relu", loss_takes="values"),
-            TargetFacts("float32", 0.0, 9.0, below_zero=0.0),
+            OutputFacts("relu", loss_takes="values", shape=(32, 1)),
+            TargetFacts("float32", 0.0, 9.0, below_zero=0.0, elements_per_sample=1),
+        ),
+        _run(
+            "an autoencoder on a batch that holds labels too",
+            OutputFacts("sigmoid", loss_takes="values", shape=(32, 64)),
+            TargetFacts("int64", 0.0, 9.0, above_one=0.8, elements_per_sample=1),
         ),
         _run("log-softmax under cross-entropy changes nothing", OutputFacts("log_softmax", loss_takes="logits")),
         Example("nothing measured"),
@@ -155,7 +163,7 @@ def _probabilities(output: OutputFacts, target: TargetFacts, facts: Facts) -> tu
 
 def _reach(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
     low, high = target.minimum, target.maximum
-    if output.loss_takes != "values" or low is None or high is None:
+    if output.loss_takes != "values" or low is None or high is None or not _are_compared(output, target):
         return None
     below, above = (target.below_zero or 0.0) >= SHARE, (target.above_one or 0.0) >= SHARE
     reach = {"relu": below, "sigmoid": below or above, "softmax": below or above}.get(output.activation or "", False)
@@ -169,6 +177,8 @@ def _reach(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str,
 def _targets(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
     name = facts.loss_name or ""
     if target.minimum is None or target.maximum is None:
+        return None
+    if not _are_compared(output, target, classes="cross" in name and not name.startswith("binary")):
         return None
     if name.startswith("binary_cross") and (target.minimum < 0.0 or target.maximum > 1.0):
         return "target", (
@@ -186,13 +196,24 @@ def _targets(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[st
 
 
 def _categorical(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
-    if facts.loss_name != "categorical_crossentropy":
+    if facts.loss_name != "categorical_crossentropy" or not _are_compared(output, target):
         return None
     if output.activation == "sigmoid" and output.loss_takes == "probabilities":
         return "output", "A categorical cross-entropy takes one distribution over the classes, not separate sigmoids."
     if target.is_whole and target.is_one_hot is False and target.maximum == 1.0 and target.minimum == 0.0:
         return "target", "A categorical cross-entropy takes one class a sample; these targets hold several or none."
     return None
+
+
+def _are_compared(output: OutputFacts, target: TargetFacts, *, classes: bool = False) -> bool:
+    """Whether there is a target for each output, so that they are what the loss compares: batches may hold more."""
+    if output.shape is None or target.elements_per_sample is None:
+        return False
+    numbers = math.prod(output.shape[1:])
+    if classes and numbers != target.elements_per_sample:
+        units = output.shape[-1] if len(output.shape) < 3 else output.shape[1]
+        return numbers in (units * target.elements_per_sample, output.shape[-1] * target.elements_per_sample)
+    return numbers == target.elements_per_sample
 
 
 _RULES: tuple[Rule, ...] = (_softmax, _broadcast, _logits, _targets, _categorical, _reach, _probabilities)

@@ -15,7 +15,7 @@ from failguard.guard import Guard
 from failguard.torch.batches import BatchReader, split, tensors
 from failguard.torch.internals import InsideWatch, layers_of
 from failguard.torch.loss_graph import LossGraph, read_loss_graph
-from failguard.torch.setup import SetupWatch
+from failguard.torch.setup import SetupWatch, is_compiled
 
 __all__ = ["LookInside"]
 
@@ -46,6 +46,7 @@ class LookInside:
         self._layer_of = {id(p): layer.name for layer in layers_of(model) for p in layer.parameters}
         self._graph: LossGraph | None = None
         self._spread_is_checked = False
+        self._is_compiled = is_compiled(model)
         self._cost_s = 0.0
 
     @property
@@ -123,7 +124,7 @@ class LookInside:
             self._graph = graph
             facts = self._facts
             facts.output = graph.output
-            self._inside.activations = graph.activations
+            self._inside.activations = {} if self._is_compiled else graph.activations
         if not self._inside.wants_prediction:
             return
         target = next(tensors(split(batch)[1]), None) if batch is not None else None
@@ -157,7 +158,8 @@ class LookInside:
         if not self._inside.is_open and guard.internals_due:
             self._cost_s = 0.0
             self._inside.begin(guard.step, guard.optimizer_steps, optimizers, scale)
-            self._inside.watch_output()
+            if not self._is_compiled:
+                self._inside.watch_output()
 
     def _begin_batch(self) -> None:
         reading = self._inside.end()

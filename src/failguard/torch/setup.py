@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from failguard.core.facts import SetupFacts
 from failguard.torch.inspect import NORMALIZATIONS
 
-__all__ = ["SetupWatch"]
+__all__ = ["SetupWatch", "is_compiled"]
 
 CHECKED_UPDATES = 40  # updates at which missing gradients are looked at
 CARRY_CHECKS = 8  # backward passes at which carried-over gradients are looked at
@@ -38,12 +38,15 @@ class SetupWatch:
         self._held = 0  # scalars in optimizers
         self._optimizers: dict[int, Any] = {}
         self._seen_leaves: set[int] = set()
+        self._in_optimizers: set[int] = set()
         self._modal = [m for m in model.modules() if _has_modes(m)]
         self._steps = 0  # of any optimizer
         self._steps_at_backward = 0
         self._handles: list[Any] = []
         self._mode_handle: Any = None
         self._epochs = 0
+        self._trained = 0  # forward passes with gradients while modes are looked at
+        self._evaluated_after: set[int] = set()  # such passes before each one without
         self.is_done = False
 
     def see_update(self, optimizers: Sequence[Any], sentinel: Tensor | None) -> None:
@@ -61,9 +64,8 @@ class SetupWatch:
         if self._without is None:
             self._without = {}
         for optimizer in optimizers:
-            for p in _parameters(optimizer):
-                if p.grad is not None:
-                    self._seen_leaves.add(id(p))
+            self._seen_leaves.update(id(p) for p in _parameters(optimizer) if p.grad is not None)
+        self._seen_leaves.update(key for key, (_, p) in self._named.items() if p.grad is not None)
         facts.gradient_checks += 1
         if sentinel is not None and facts.carry_checks < CARRY_CHECKS and not self._handles:
             self._watch_carry(optimizers, sentinel)
@@ -76,11 +78,12 @@ class SetupWatch:
         """A training batch is about to be seen, the first of an epoch."""
         if self._modal and not self._model.training and not any(m.training for m in self._modal):
             self._facts.trains_in_eval_mode = True
-        if self._mode_handle is None and self._modal and self._epochs < EVALUATIONS:
-            self._mode_handle = self._modal[0].register_forward_pre_hook(self._see_evaluation)
-        elif self._epochs >= EVALUATIONS:
-            self._drop_mode_handle()
+        self._judge_evaluation()
         self._epochs += 1
+        if self._epochs > EVALUATIONS:
+            self._drop_mode_handle()
+        elif self._mode_handle is None and self._modal and not is_compiled(self._model):
+            self._mode_handle = self._modal[0].register_forward_pre_hook(self._see_evaluation)
 
     def close(self) -> None:
         """Take every hook off. Further calls do nothing."""
@@ -90,6 +93,7 @@ class SetupWatch:
 
     def finish(self) -> None:
         """The run is over."""
+        self._judge_evaluation()
         self.close()
         self._drop_mode_handle()
 
@@ -102,18 +106,21 @@ class SetupWatch:
         frozen = [p for o in self._optimizers.values() for p in _parameters(o) if not p.requires_grad]
         self._facts.frozen = self._names(frozen)
         self._facts.frozen_share = _share(frozen, self._held)
-        self._set_left_out(held)
+        self._in_optimizers = held
 
-    def _set_left_out(self, held: Collection[int]) -> None:
+    def _set_left_out(self) -> None:
+        """A copy for averaging or a teacher gets no gradient, and is left out on purpose."""
+        held = self._in_optimizers
         trainable = [p for _, p in self._named.values() if p.requires_grad]
-        left = [p for p in trainable if id(p) not in held]
+        left = [p for p in trainable if id(p) not in held and id(p) in self._seen_leaves]
         facts = self._facts
         facts.left_out = self._names(left)
         facts.left_out_share = _share(left, sum(p.numel() for p in trainable))
         facts.left_out_last = bool(left) and trainable[-1] is left[-1]
 
     def _settle(self) -> None:
-        """What has had no gradient in any update so far."""
+        """What has had no gradient in any update so far, and what had one for nothing."""
+        self._set_left_out()
         every = [p for o in self._optimizers.values() for p in _parameters(o)]
         without = [p for p in every if p.requires_grad and id(p) not in self._seen_leaves]
         # Several optimizers take turns, so nothing is said before each of them had some.
@@ -147,15 +154,26 @@ class SetupWatch:
                 handle.remove()
 
     def _see_evaluation(self, module: nn.Module, *_: Any) -> None:
-        if module.training and not torch.is_grad_enabled():
+        if torch.is_grad_enabled():
+            self._trained += 1
+        elif module.training:
+            self._evaluated_after.add(self._trained)
+
+    def _judge_evaluation(self) -> None:
+        """Passes without gradients at one moment of an epoch are a validation; between all its steps, a habit."""
+        if len(self._evaluated_after) == 1 and self._trained > 1 and 0 not in self._evaluated_after:
             self._facts.evaluates_in_train_mode = True
-            self._drop_mode_handle()
+        self._evaluated_after = set()
 
     def _drop_mode_handle(self) -> None:
         if self._mode_handle is not None:
             self._mode_handle.remove()
             self._mode_handle = None
-            self._epochs = max(self._epochs, EVALUATIONS)
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether a part of a model is compiled: a hook would have it compiled anew, or would not be called."""
+    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules())
 
 
 def _has_modes(module: nn.Module) -> bool:

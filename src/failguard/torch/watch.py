@@ -95,7 +95,8 @@ class StepWatch:
         self._facts = facts
         self._reader = BatchReader(facts, check_data=guard.settings.check_data)
         self._statistics = RunningStatistics(self._model)
-        if self.looks_inside and guard.settings.detectors != "minimal":
+        # Wrappers that share parameters among ranks have gradients and hooks of their own.
+        if self.looks_inside and not self._in_step and guard.settings.detectors != "minimal":
             self._inside = guard.containment.run("looking inside", LookInside, self._model, guard, facts, self._reader)
         # Without dropout modules a second forward pass is the same, and the state of a stream costs microseconds.
         self.keeps_random = facts.model.dropout is not None
