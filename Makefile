@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types contracts unit format bench clean help
+.PHONY: demo test lint types contracts unit format bench bench-detection clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
@@ -14,6 +14,7 @@ help:
 	@echo "make unit       the tests that load no framework, in seconds"
 	@echo "make format     format and fix the code"
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
+	@echo "make bench-detection   failing and healthy programs: what is found, and what is alarmed on for nothing"
 	@echo "make clean      remove the environment and caches"
 
 # Made again only when the dependencies change. The stamp is written last, so an aborted install is tried again.
@@ -49,6 +50,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
+
+bench-detection: $(READY)
+	$(BIN)/python -m benchmarks.detection --workers $(WORKERS) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -153,7 +153,7 @@ def test_parameters_without_gradient_or_optimizer():
     assert facts.left_out == ()
 
 
-def test_modes():
+def test_an_evaluation_in_eval_mode_is_right():
     model = net(nn.Dropout(0.5))
     watch = SetupWatch(model, SetupFacts())
     watch.see_modes()
@@ -163,6 +163,12 @@ def test_modes():
     model.train()
     watch.see_modes()
     assert not watch._facts.evaluates_in_train_mode
+
+
+def test_an_evaluation_in_train_mode_is_not():
+    model = net(nn.Dropout(0.5))
+    watch = SetupWatch(model, SetupFacts())
+    watch.see_modes()
     for _ in range(3):
         model(X)
     with torch.no_grad():
@@ -170,6 +176,20 @@ def test_modes():
     watch.finish()
     assert watch._facts.evaluates_in_train_mode
     assert not watch._facts.trains_in_eval_mode
+
+
+def test_new_statistics_beside_an_evaluation_in_eval_mode_are_no_evaluation():
+    model = net(nn.Dropout(0.5))
+    watch = SetupWatch(model, SetupFacts())
+    watch.see_modes()
+    for _ in range(3):
+        model(X)
+    with torch.no_grad():
+        model(X)
+        model.eval()(X)
+    model.train()
+    watch.finish()
+    assert not watch._facts.evaluates_in_train_mode
 
 
 def test_a_look_at_training_batches_without_gradients_is_no_evaluation():

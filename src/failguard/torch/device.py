@@ -15,6 +15,7 @@ from failguard.core.finding import Finding, Severity, Where
 from failguard.errors import InputError
 from failguard.guard import Guard
 from failguard.torch.batches import non_finite_part, tensors
+from failguard.torch.locate import owner_of
 from failguard.torch.measure import gradients, loss_value, norm_on_device
 from failguard.torch.protect import random_state
 from failguard.torch.readback import Readback
@@ -86,7 +87,7 @@ class DeviceStepWatch(StepWatch):
         first = next(self._model.parameters(), None)
         self._device = torch.device("cpu") if first is None else first.device
         self._room_bytes = _room_bytes(self._device)
-        self._was_bad = bool(non_finite_parameters(self._model))
+        self._bad_at_start = non_finite_parameters(self._model)
         self._sent = self._weigh_at = guard.step
         self._taken_at = perf_counter()
 
@@ -156,9 +157,11 @@ class DeviceStepWatch(StepWatch):
         """
         if self._has_failed or finding.severity is Severity.INFO:
             return None
-        if finding.code in PLACES and not self._was_bad and non_finite_parameters(self._model):
+        if finding.code in PLACES and non_finite_parameters(self._model):
             batch, _ = self._kept(finding.step)
             part = None if batch is None else non_finite_part(batch)
+            if part is None and self._bad_at_start:
+                return Where(module=owner_of(self._bad_at_start[0]), tensor="weight", batch=finding.step)
             return Where(tensor=part or PLACES[finding.code], batch=finding.step)
         return super().locate(finding)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from failguard.core.internals import ActivationReading, Internals, LayerReading, PredictionReading
+from failguard.torch.hooks import TracelessHook
 
 __all__ = ["InsideWatch", "layers_of"]
 
@@ -121,7 +122,7 @@ class InsideWatch:
     def watch_output(self) -> None:
         """Keep what the model's next forward pass in training returns, for loops whose loss shows no predictions."""
         if self._output_handle is None:
-            self._output_handle = self._model.register_forward_hook(self._keep_output)
+            self._output_handle = self._model.register_forward_hook(TracelessHook(self._keep_output))
 
     def take_output(self) -> Tensor | None:
         """The output that was kept, if it is one tensor."""
@@ -213,7 +214,7 @@ class _Window:
             kind = kinds.get(layer.name)
             if kind is not None:
                 units = self._units[layer.name] = _Units(kind, 1 if isinstance(layer.module, CHANNELS_SECOND) else -1)
-                self._handles.append(layer.module.register_forward_hook(units.see))
+                self._handles.append(layer.module.register_forward_hook(TracelessHook(units.see)))
 
     @property
     def is_complete(self) -> bool:

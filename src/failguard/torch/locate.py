@@ -15,7 +15,7 @@ from failguard.torch.measure import is_finite
 from failguard.torch.protect import unchanged
 from failguard.torch.snapshot import clean_name, non_finite_parameters
 
-__all__ = ["call_model", "locate"]
+__all__ = ["call_model", "locate", "owner_of"]
 
 
 def locate(
@@ -48,7 +48,7 @@ def locate(
         return Where(tensor=part, batch=step)
     bad_weights = non_finite_parameters(model)
     if bad_weights:
-        return Where(module=_owner(bad_weights[0]), tensor="weight", batch=step)
+        return Where(module=owner_of(bad_weights[0]), tensor="weight", batch=step)
     if finding.code == "weights.non_finite":
         return None
     order: list[str] = []
@@ -72,6 +72,11 @@ def call_model(model: nn.Module, batch: Any) -> Any:
     if isinstance(inputs, list | tuple):
         return model(*(v.to(device) if isinstance(v, Tensor) else v for v in inputs))
     return model(inputs.to(device) if isinstance(inputs, Tensor) else inputs)
+
+
+def owner_of(parameter: str) -> str:
+    """The module that a parameter belongs to: ``"net.0"`` for ``"net.0.weight"``."""
+    return parameter.rpartition(".")[0] or parameter
 
 
 def _first_bad_output(
@@ -140,7 +145,7 @@ def _last_bad_gradient(model: nn.Module, order: list[str], step: int) -> Where |
     bad = {}
     for name, p in model.named_parameters():
         if p.grad is not None and not is_finite(p.grad.coalesce().values() if p.grad.is_sparse else p.grad):
-            bad[_owner(clean_name(name))] = True
+            bad[owner_of(clean_name(name))] = True
     if not bad:
         return None
     position = {name: i for i, name in enumerate(order)}
@@ -150,11 +155,6 @@ def _last_bad_gradient(model: nn.Module, order: list[str], step: int) -> Where |
 
 def _is_bad(values: Any) -> bool:
     return not all(is_finite(t) for t in tensors(values))
-
-
-def _owner(parameter: str) -> str:
-    """``"net.0"`` for ``"net.0.weight"``."""
-    return parameter.rpartition(".")[0] or parameter
 
 
 @contextmanager

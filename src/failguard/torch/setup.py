@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from failguard.core.facts import SetupFacts
+from failguard.torch.hooks import TracelessHook
 from failguard.torch.inspect import NORMALIZATIONS
 
 __all__ = ["SetupWatch", "is_compiled"]
@@ -34,19 +35,17 @@ class SetupWatch:
         self._model = model
         self._facts = facts
         self._named = {id(p): (name, p) for name, p in model.named_parameters()}
-        self._without: dict[int, tuple[str, int]] | None = None
         self._held = 0  # scalars in optimizers
+        self._looks = 0
         self._optimizers: dict[int, Any] = {}
         self._seen_leaves: set[int] = set()
-        self._in_optimizers: set[int] = set()
         self._modal = [m for m in model.modules() if _has_modes(m)]
-        self._steps = 0  # of any optimizer
-        self._steps_at_backward = 0
         self._handles: list[Any] = []
         self._mode_handle: Any = None
         self._epochs = 0
         self._trained = 0  # forward passes with gradients while modes are looked at
         self._evaluated_after: set[int] = set()  # such passes before each one without
+        self._has_evaluated_rightly = False
         self.is_done = False
 
     def see_update(self, optimizers: Sequence[Any], sentinel: Tensor | None) -> None:
@@ -56,21 +55,18 @@ class SetupWatch:
             optimizers: The torch optimizers of this update.
             sentinel: One of their parameters that has a gradient.
         """
+        if not optimizers:  # they were not shown, so nothing can be said of them
+            self.is_done = True
+            return
         facts = self._facts
-        for optimizer in optimizers:
-            if id(optimizer) not in self._optimizers:
-                self._optimizers[id(optimizer)] = optimizer
-                self._meet(optimizer)
-        if self._without is None:
-            self._without = {}
-        for optimizer in optimizers:
-            self._seen_leaves.update(id(p) for p in _parameters(optimizer) if p.grad is not None)
-        self._seen_leaves.update(key for key, (_, p) in self._named.items() if p.grad is not None)
-        facts.gradient_checks += 1
-        if sentinel is not None and facts.carry_checks < CARRY_CHECKS and not self._handles:
+        self._optimizers.update((id(optimizer), optimizer) for optimizer in optimizers)
+        # Without any gradient it was no update, but a look before the backward pass.
+        facts.gradient_checks += self._see_gradients()
+        self._looks += 1
+        if sentinel is not None and not self._handles:
             self._watch_carry(optimizers, sentinel)
         self._settle()
-        if facts.gradient_checks >= CHECKED_UPDATES:
+        if self._looks >= CHECKED_UPDATES:
             self.is_done = True
             self.close()
 
@@ -83,7 +79,10 @@ class SetupWatch:
         if self._epochs > EVALUATIONS:
             self._drop_mode_handle()
         elif self._mode_handle is None and self._modal and not is_compiled(self._model):
-            self._mode_handle = self._modal[0].register_forward_pre_hook(self._see_evaluation)
+            self._mode_handle = self._modal[0].register_forward_pre_hook(TracelessHook(self._see_evaluation))
+        if self._optimizers:  # layers may have been frozen, unfrozen or handed to an optimizer
+            self._see_gradients()
+            self._settle()
 
     def close(self) -> None:
         """Take every hook off. Further calls do nothing."""
@@ -99,33 +98,36 @@ class SetupWatch:
 
     # How it is done
 
-    def _meet(self, optimizer: Any) -> None:
-        """An optimizer is seen for the first time."""
-        held = {id(p) for o in self._optimizers.values() for p in _parameters(o)}
-        self._held = sum(p.numel() for o in self._optimizers.values() for p in _parameters(o))
-        frozen = [p for o in self._optimizers.values() for p in _parameters(o) if not p.requires_grad]
-        self._facts.frozen = self._names(frozen)
-        self._facts.frozen_share = _share(frozen, self._held)
-        self._in_optimizers = held
-
-    def _set_left_out(self) -> None:
-        """A copy for averaging or a teacher gets no gradient, and is left out on purpose."""
-        held = self._in_optimizers
-        trainable = [p for _, p in self._named.values() if p.requires_grad]
-        left = [p for p in trainable if id(p) not in held and id(p) in self._seen_leaves]
-        facts = self._facts
-        facts.left_out = self._names(left)
-        facts.left_out_share = _share(left, sum(p.numel() for p in trainable))
-        facts.left_out_last = bool(left) and trainable[-1] is left[-1]
+    def _see_gradients(self) -> bool:
+        """Note which parameters have a gradient now; whether any has."""
+        found = {key for key, (_, p) in self._named.items() if p.grad is not None}
+        found.update(id(p) for o in self._optimizers.values() for p in _parameters(o) if p.grad is not None)
+        self._seen_leaves |= found
+        return bool(found)
 
     def _settle(self) -> None:
-        """What has had no gradient in any update so far, and what had one for nothing."""
-        self._set_left_out()
-        every = [p for o in self._optimizers.values() for p in _parameters(o)]
-        without = [p for p in every if p.requires_grad and id(p) not in self._seen_leaves]
-        # Several optimizers take turns, so nothing is said before each of them had some.
-        self._facts.without_gradient = self._names(without)
-        self._facts.without_gradient_share = _share(without, self._held)
+        """Say what the gradients and optimizers seen so far tell."""
+        facts, optimizers = self._facts, list(self._optimizers.values())
+        every = [p for o in optimizers for p in _parameters(o)]
+        held = {id(p) for p in every}
+        self._held = sum(p.numel() for p in every)
+        frozen = [p for p in every if not p.requires_grad]
+        facts.frozen, facts.frozen_share = self._names(frozen), _share(frozen, self._held)
+
+        # A copy for averaging or a teacher gets no gradient, and is left out on purpose.
+        trainable = [p for _, p in self._named.values() if p.requires_grad]
+        left = [p for p in trainable if id(p) not in held and id(p) in self._seen_leaves]
+        facts.left_out, facts.left_out_share = self._names(left), _share(left, sum(p.numel() for p in trainable))
+        facts.left_out_last = bool(left) and trainable[-1] is left[-1]
+
+        # Of several optimizers one may rest at first, as in the training of adversaries.
+        at_work = [o for o in optimizers if len(optimizers) == 1 or self._has_gradients(o)]
+        expected = [p for o in at_work for p in _parameters(o) if p.requires_grad]
+        without = [p for p in expected if id(p) not in self._seen_leaves] if facts.gradient_checks else []
+        facts.without_gradient, facts.without_gradient_share = self._names(without), _share(without, self._held)
+
+    def _has_gradients(self, optimizer: Any) -> bool:
+        return any(id(p) in self._seen_leaves for p in _parameters(optimizer))
 
     def _names(self, parameters: Sequence[Tensor]) -> tuple[str, ...]:
         names = [self._named[id(p)][0] if id(p) in self._named else "a parameter" for p in parameters[:MOST_NAMES]]
@@ -133,35 +135,29 @@ class SetupWatch:
 
     def _watch_carry(self, optimizers: Sequence[Any], sentinel: Tensor) -> None:
         """See at coming backward passes whether the gradients of the last update are still there."""
-
-        def stepped(*_: Any) -> None:
-            self._steps += 1
-
-        def before_accumulation(_: Tensor) -> None:
-            if self._steps == self._steps_at_backward:
-                return  # no update since the last backward pass: gradients add up on purpose
-            self._steps_at_backward = self._steps
-            facts = self._facts
-            if facts.carry_checks < CARRY_CHECKS:
-                facts.carry_checks += 1
-                facts.carried_over += int(_holds_values(sentinel.grad))
-
-        hooked = [o.register_step_post_hook(stepped) for o in optimizers if hasattr(o, "register_step_post_hook")]
-        if len(hooked) == len(optimizers):
-            self._handles = [*hooked, sentinel.register_hook(before_accumulation)]
-        else:
-            for handle in hooked:
-                handle.remove()
+        owners = [o for o in optimizers if any(p is sentinel for p in _parameters(o))]
+        if len(owners) == 1 and hasattr(owners[0], "register_step_post_hook"):
+            carry = _Carry(self._facts, sentinel)
+            self._handles = [
+                owners[0].register_step_post_hook(carry.after_step),
+                sentinel.register_hook(carry.before_accumulation),
+            ]
 
     def _see_evaluation(self, module: nn.Module, *_: Any) -> None:
         if torch.is_grad_enabled():
             self._trained += 1
         elif module.training:
             self._evaluated_after.add(self._trained)
+        else:
+            self._has_evaluated_rightly = True
 
     def _judge_evaluation(self) -> None:
-        """Passes without gradients at one moment of an epoch are a validation; between all its steps, a habit."""
-        if len(self._evaluated_after) == 1 and self._trained > 1 and 0 not in self._evaluated_after:
+        """Passes without gradients at one moment of an epoch are a validation; between all its steps, a habit.
+
+        Beside a validation in eval mode they are something else, such as new statistics for batch normalization.
+        """
+        at_once = len(self._evaluated_after) == 1 and self._trained > 1 and 0 not in self._evaluated_after
+        if at_once and not self._has_evaluated_rightly:
             self._facts.evaluates_in_train_mode = True
         self._evaluated_after = set()
 
@@ -169,6 +165,34 @@ class SetupWatch:
         if self._mode_handle is not None:
             self._mode_handle.remove()
             self._mode_handle = None
+
+
+class _Carry:
+    """Looks at one gradient from each step of its optimizer to the next.
+
+    It was carried over where no backward pass in between found it cleared. One that adds to an old gradient before the
+    next clearing, such as a generator's through its discriminator, does no harm.
+    """
+
+    def __init__(self, facts: SetupFacts, parameter: Tensor) -> None:
+        self._facts = facts
+        self._parameter = parameter
+        self._has_stepped = False  # what was before the first step seen is not known
+        self._passes = 0
+        self._was_clear = False
+
+    def before_accumulation(self, _: Tensor) -> None:
+        """A backward pass is about to add to the gradient."""
+        self._passes += 1
+        self._was_clear = self._was_clear or not _holds_values(self._parameter.grad)
+
+    def after_step(self, *_: Any) -> None:
+        """The optimizer has made its step."""
+        facts = self._facts
+        if self._has_stepped and self._passes and facts.carry_checks < CARRY_CHECKS:
+            facts.carry_checks += 1
+            facts.carried_over += int(not self._was_clear)
+        self._has_stepped, self._passes, self._was_clear = True, 0, False
 
 
 def is_compiled(model: nn.Module) -> bool:

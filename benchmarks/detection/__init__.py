@@ -1,0 +1,1 @@
+"""How well failguard finds failing trainings and leaves healthy ones alone, measured on real programs."""

@@ -1,0 +1,226 @@
+"""``loss.oscillation``: the loss swings between levels instead of settling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
+
+from failguard.core.event import Event
+from failguard.core.facts import Facts, OptimizerFacts
+from failguard.core.finding import Finding, Severity, Where
+from failguard.core.history import History
+from failguard.core.observation import Observation
+from failguard.core.statistics import bounded, evenly_spaced, median, noise, to_unit, train_loss_per_epoch
+from failguard.detectors.base import Example
+from failguard.detectors.curves import decay, noisy, swing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["LossOscillation"]
+
+PERIODIC = ("restart", "cycl")  # schedules under which the loss swings by design
+MOST_EPOCHS = 64  # newest epochs that are looked at
+
+
+def _alternating(n: int, level: float, height: float, noise_share: float, seed: int = 0) -> list[float]:
+    values = decay(n, 2.3, level, 20)
+    return noisy(
+        [x + (height if i % 2 else -height) * min(i / 4, 1.0) for i, x in enumerate(values)], noise_share, seed
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LossOscillation:
+    """Epoch by epoch the training loss swings up and down by a good part of what was learned. Always a ``warning``.
+
+    Looked at is the newer half of the epochs, at least ``min_epochs`` and at most 64. The *swing* of a series is its
+    noise from epoch to epoch (:func:`failguard.core.statistics.noise`), in which trends and single outliers cancel
+    out. All of these hold:
+
+    - the run had learned: the level (median) of the training loss is below its first value, by 10 % at least;
+    - the swing of the training loss is at least ``min_swing`` of its level (for negative losses: of what was learned)
+      and half that share of what was learned;
+    - validation, which sees the same samples each time, swings as well, by at least half as large a share, and with
+      it: their changes from one epoch to the next correlate by ``min_agreement`` or more, the same epoch's or the next
+      one's. Without validation the loss has to go up and down in turn in nine of ten of at least 16 epochs: nothing
+      else tells a rate that is too high from adversarial training, from reinforcement learning or from heavy tails;
+    - it does not settle: the swing in the newer half of these epochs is at least half of the one in the older half;
+    - it is not the schedule's doing: no schedule with restarts or cycles, and no high points at even or doubling
+      distances of three epochs or more.
+
+    The mean over an epoch hides the noise of its batches, so what is left are moves of the weights.
+
+    Evidence: ``swing_percent`` (of the level), ``validation_swing_percent``, ``level``, ``share_of_progress``,
+    ``agreement``.
+
+    Attributes:
+        min_epochs, min_swing, min_agreement: See above.
+
+    Source: the rule is ours; that losses swing without settling where the rate exceeds what the curvature allows is
+    textbook (Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 8.3.1: "violent oscillations"). Settings
+    fitted by ``python -m benchmarks.detection.curves``.
+    """
+
+    min_epochs: int = 10
+    min_swing: float = 0.15
+    min_agreement: float = 0.3
+
+    code: ClassVar[str] = "loss.oscillation"
+    events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
+    TRIPS: ClassVar[Sequence[Example]] = (
+        Example(
+            "up and down in turn",
+            epochs={"train_loss": _alternating(40, 0.8, 0.3, 0.02), "val_loss": _alternating(40, 0.9, 0.3, 0.05, 1)},
+        ),
+        Example("the same without validation", epochs={"train_loss": _alternating(48, 0.8, 0.3, 0.02)}),
+        Example(
+            "irregular",
+            epochs={
+                "train_loss": decay(10, 2.3, 0.9) + noisy([0.8] * 30, 0.4),
+                "val_loss": decay(10, 2.3, 0.9) + noisy([0.9] * 30, 0.4),
+            },
+        ),
+        Example(
+            "a likelihood",
+            epochs={
+                "train_loss": decay(10, 50.0, -300.0) + [x - 300.0 for x in noisy([100.0] * 30, 1.0)],
+                "val_loss": decay(10, 50.0, -300.0) + [x - 290.0 for x in noisy([100.0] * 30, 1.0)],
+            },
+        ),
+    )
+    QUIET: ClassVar[Sequence[Example]] = (
+        Example("settles", epochs={"train_loss": decay(60, 2.3, 0.2), "val_loss": noisy(decay(60, 2.3, 0.4), 0.05)}),
+        Example(
+            "few validation samples",
+            epochs={"train_loss": noisy(decay(60, 2.3, 0.2), 0.02), "val_loss": noisy(decay(60, 2.3, 0.5), 0.3)},
+        ),
+        Example(
+            "the schedule restarts every eight epochs",
+            epochs={
+                "train_loss": [0.3 + 0.9 * 0.5 ** (i % 8) for i in range(64)],
+                "val_loss": [0.4 + 0.9 * 0.5 ** (i % 8) for i in range(64)],
+            },
+        ),
+        Example(
+            "a cyclic rate, by name",
+            epochs={"train_loss": _alternating(40, 0.8, 0.3, 0.02), "val_loss": _alternating(40, 0.9, 0.3, 0.05)},
+            facts=Facts(optimizer=OptimizerFacts(schedule="CyclicLR")),
+        ),
+        Example(
+            "heavy tails: some epochs' means are far off, validation is smooth",
+            epochs={
+                "train_loss": [5.0 if i % 7 in (2, 5) else x for i, x in enumerate(noisy([1.0] * 60, 0.3))],
+                "val_loss": noisy(decay(60, 2.3, 0.9), 0.01),
+            },
+        ),
+        Example("adversarial: swings and never learned", epochs={"train_loss": noisy(swing(80, 1.0, 0.4, 9), 0.2)}),
+        Example(
+            "noise around good weights",
+            epochs={"train_loss": noisy([0.05] * 40, 0.3), "val_loss": noisy([0.06] * 40, 0.3, 1)},
+        ),
+        Example("around zero", epochs={"train_loss": swing(60, 0.0, 0.01, 2.3), "val_loss": [0.0] * 60}),
+        Example("nothing measured"),
+    )
+
+    def check(self, observation: Observation, history: History) -> Finding | None:
+        """Compare the swings of the newer epochs with what was learned."""
+        schedule = (history.facts.optimizer.schedule or "").lower()
+        series = train_loss_per_epoch(history)
+        if series is None or len(series) < self.min_epochs + 2 or any(word in schedule for word in PERIODIC):
+            return None
+        val = history.epochs.get("val_loss")
+        if val is not None and not observation.validated:
+            return None
+        import numpy as np
+
+        start = next((x for x in series.first(4).tolist() if math.isfinite(x)), None)
+        count = min(max(self.min_epochs, len(series) // 2), MOST_EPOCHS)
+        train, held_out = series.recent(count), None
+        if val is not None:
+            train, held_out = _common(series.steps, series.values, val.steps, val.values, count)
+        good = np.isfinite(train) if held_out is None else np.isfinite(train) & np.isfinite(held_out)
+        train = train[good]
+        if start is None or train.size < self.min_epochs:
+            return None
+        scaled, exponent = to_unit(np.concatenate([[start], train]))
+        start, x = float(scaled[0]), scaled[1:]
+        level, amount = median(x.tolist()), noise(x)
+        learned = start - level
+        unit = level if level > 0.0 and float(x.min()) >= 0.0 else learned
+        if not learned > 0.1 * abs(start) or amount < self.min_swing * unit or amount < 0.5 * self.min_swing * learned:
+            return None
+        half = x.size // 2
+        if noise(x[half:]) < 0.5 * noise(x[:half]) or _rhythm(x.tolist(), level, amount):
+            return None
+        evidence = {
+            "level": math.ldexp(level, exponent),
+            "swing_percent": bounded(100.0 * amount / unit),
+            "share_of_progress": bounded(amount / learned),
+        }
+        if held_out is None:
+            if x.size < 16 or _in_turn(x.tolist()) < 0.9:
+                return None
+        else:
+            z, _ = to_unit(held_out[good])
+            middle = median(z.tolist())
+            val_unit = middle if middle > 0.0 and float(z.min()) >= 0.0 else abs(float(z.max() - z.min()))
+            agreement = max(_correlation(np.diff(x), np.diff(z)), _correlation(np.diff(x)[1:], np.diff(z)[:-1]))
+            if noise(z) < 0.5 * self.min_swing * val_unit or agreement < self.min_agreement:
+                return None
+            evidence["validation_swing_percent"] = bounded(100.0 * noise(z) / val_unit) if val_unit > 0.0 else 0.0
+            evidence["agreement"] = agreement
+        message = (
+            f"The training loss swings by {100.0 * amount / unit:.3g} % from epoch to epoch around "
+            f"{math.ldexp(level, exponent):.4g} and did not settle in {x.size} epochs."
+        )
+        where = Where(tensor="loss")
+        return Finding(self.code, Severity.WARNING, observation.step, observation.epoch, message, where, evidence)
+
+
+def _common(
+    train_epochs: NDArray[np.int64], train: Floats, val_epochs: NDArray[np.int64], val: Floats, count: int
+) -> tuple[Floats, Floats]:
+    """The newest values of epochs that have both. Shapes (<= count,)."""
+    import numpy as np
+
+    if np.array_equal(train_epochs, val_epochs):
+        return train[-count:], val[-count:]
+    _, i, j = np.intersect1d(train_epochs, val_epochs, return_indices=True)
+    return train[i][-count:], val[j][-count:]
+
+
+def _rhythm(values: list[float], level: float, amount: float) -> bool:
+    """Whether high points come at even or doubling distances of three epochs or more."""
+    peaks = [
+        i
+        for i in range(1, len(values) - 1)
+        if values[i] >= values[i - 1] and values[i] > values[i + 1] and values[i] > level + 0.5 * amount
+    ]
+    if len(peaks) < 3 or min(b - a for a, b in pairwise(peaks)) < 3:
+        return False
+    first = peaks[0]  # where the period began is not known
+    gaps = [float(p - first) for p in peaks[1:]]
+    return evenly_spaced(gaps, tolerance=0.2)
+
+
+def _in_turn(values: list[float]) -> float:
+    """The share of changes that go the other way than the one before."""
+    changes = [b - a for a, b in pairwise(values)]
+    turns = [(a > 0.0) != (b > 0.0) for a, b in pairwise(changes)]
+    return sum(turns) / len(turns)
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    """Pearson's, of ranks, so that outliers weigh no more than others; 0 where one does not vary."""
+    import numpy as np
+
+    if a.size < 4 or not np.ptp(a) > 0.0 or not np.ptp(b) > 0.0:
+        return 0.0
+    return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
