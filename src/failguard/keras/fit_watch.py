@@ -189,6 +189,8 @@ class FitWatch:
             norms if len(norms) == len(rows) else [],
             dropped=sum(row.dropped for row in rows),
         )
+        if self.tap is not None and self.tap.is_scaled and self._has_weights_in_epoch:
+            guard.record_loss_scale(float(self._model.optimizer.dynamic_scale))
         self._failing = self._failing_part = None
         self._may_run_model = False
 
