@@ -19,6 +19,7 @@ from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
 from failguard.keras.internals import InsideFit
 from failguard.keras.locate import locate
 from failguard.keras.loss import LossFacts, read_loss
+from failguard.keras.modes import ModeWatch
 from failguard.keras.output import read_output
 from failguard.keras.snapshot import BestWeights, MovingState, non_finite_variables
 from failguard.keras.tap import Gate, Row, Tap, make_tap
@@ -51,6 +52,7 @@ class FitWatch:
         self._moving: MovingState | None = None
         self._reader: BatchReader | None = None
         self._inside: InsideFit | None = None
+        self._modes: ModeWatch | None = None
         self._first_epoch: int | None = None
         self._in_epoch = False
         self._epoch_start = 0  # step at which the epoch began
@@ -91,13 +93,19 @@ class FitWatch:
         tap.install(self._after_call, self._on_step_error, left_behind)
         self.tap = tap
         self._facts.drops_bad_updates = tap.drops
+        if self._inside is not None:
+            self._modes = self._guard.containment.run(
+                "modes", ModeWatch, self._model, self._facts.setup, lambda: tap.is_calling
+            )
         if tap.blind is None:
             self._guard.accounting.note_cadence("gradients", 1)
         if tap.blind is not None:
             self._guard.note(tap.blind)
 
     def close(self) -> None:
-        """Take the tap off."""
+        """Take the wrappers off."""
+        if self._modes is not None:
+            self._guard.containment.run("modes", self._modes.close)
         if self.tap is not None:
             self._guard.containment.run("taking the tap off", self.tap.uninstall)
 
@@ -219,6 +227,8 @@ class FitWatch:
         if not self._in_epoch:  # the same guard is in callbacks twice
             return
         self._in_epoch = False
+        if self._modes is not None:
+            guard.containment.run("modes", self._modes.end_epoch)
         self.settle()
         if self._facts.steps_per_epoch is None and guard.step > self._epoch_start:
             self._facts.steps_per_epoch = guard.step - self._epoch_start
@@ -234,6 +244,17 @@ class FitWatch:
             elif not math.isfinite(metrics["loss"]):
                 del metrics["loss"]  # one bad step spoils this running mean; the steps themselves are known
         guard.end_epoch(metrics, validated=any(name.startswith("val_") for name in metrics))
+
+    def start_validation(self) -> None:
+        """A validation begins: what a bad batch spoiled must be put right before."""
+        self.settle()
+        if self._modes is not None:
+            self._modes.is_validating = True
+
+    def end_validation(self) -> None:
+        """A validation is over."""
+        if self._modes is not None:
+            self._modes.is_validating = False
 
     def settle(self) -> None:
         """The model is not in a step: take in what is left, and put statistics back after a bad batch."""

@@ -8,7 +8,7 @@ from typing import Any
 from failguard.core.facts import Facts
 from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, plain_values, settings_of, versions
 
-__all__ = ["logger_run", "loss_scale", "read_facts"]
+__all__ = ["gradient_scale", "logger_run", "read_facts"]
 
 
 def read_facts(trainer: Any, module: Any) -> Facts:
