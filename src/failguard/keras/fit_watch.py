@@ -14,8 +14,9 @@ from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
 from failguard.guard import Guard
-from failguard.keras.batches import BatchReader
+from failguard.keras.batches import BatchReader, arrays
 from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
+from failguard.keras.broadcast import broadcasts
 from failguard.keras.internals import InsideFit
 from failguard.keras.locate import locate
 from failguard.keras.loss import LossFacts, read_loss
@@ -178,7 +179,11 @@ class FitWatch:
             return
         if reader.next_at == 0:  # only now is it known what layers add to the loss
             reader.loss = read_loss(self._model)
-            self._facts.output = read_output(self._model, reader.loss)
+            self._facts.output = output = read_output(self._model, reader.loss)
+            targets = arrays(keras.utils.unpack_x_y_sample_weight(batch)[1])
+            if reader.loss.kind is None and output.shape is not None and len(targets) == 1:
+                output.target_shape = tuple(targets[0].shape)
+                output.is_broadcast = broadcasts(self._model.loss, output.shape, output.target_shape)
         finding = reader.read(batch, step, self._guard.epoch)
         if finding is not None:
             self._guard.report_data(finding)

@@ -161,3 +161,28 @@ def test_a_frozen_body_in_inference_mode_is_in_order():
     model.body.trainable = False
     model.drop.trainable = False
     assert not fit_modes(model).facts.setup.trains_in_eval_mode
+
+
+def squares_of_column(y, p):
+    return keras.ops.mean((y - p[:, 0]) ** 2)
+
+
+def test_a_loss_of_ones_own_that_compares_all_with_all_is_named():
+    _, guard = fit(lambda: [Dense(16, "relu"), Dense(1)], squares_of_column, VALUES[:, 0])
+    assert guard.report.root.code == "model.output_mismatch"
+    assert guard.report.diagnosis.causes[0].code == "shape_mismatch"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda y, p: keras.ops.mean((y - p) ** 2),
+        lambda y, p: keras.ops.mean((y[:, 0] - p[:, 0]) ** 2),
+        lambda y, p: keras.ops.mean((p - keras.ops.transpose(p)) ** 2) + keras.ops.mean((y - p) ** 2),  # pairs, meant
+        lambda y, p: keras.ops.mean(keras.ops.cast(keras.ops.argmax(y, -1), "float32") * p[:, 0] + (y - p)[:, 0] ** 2),
+    ],
+)
+def test_other_losses_of_ones_own_are_not(loss):
+    _, guard = fit(lambda: [Dense(16, "relu"), Dense(1)], loss, VALUES[:, 0], epochs=2)
+    assert not guard.report.facts.output.is_broadcast
+    assert guard.report.part_errors == []
