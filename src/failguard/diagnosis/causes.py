@@ -197,7 +197,12 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow("wrong_mode", {"model.wrong_mode": 1.0}, (inside.wrong_mode,), r.set_mode, ("dropout", "normalization")),
     CauseRow(
         "dead_units",
-        {"activation.dead": 2.0, "metric.degenerate_predictions": 0.0, "loss.no_learning": 0.0},
+        {
+            "activation.dead": 2.0,
+            "gradient.vanishing": 0.0,
+            "metric.degenerate_predictions": 0.0,
+            "loss.no_learning": 0.0,
+        },
         (inside.dead_layer,),
         r.revive_units,
         ("learning_rate",),
@@ -333,6 +338,12 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         (learning.no_regularization, learning.validation_turned, learning.validation_learned),
         r.regularize,
         ("dropout", "weight_decay"),
+    ),
+    CauseRow(
+        "train_validation_mismatch",
+        {"metric.overfitting": 0.5, "data.drift": 3.0},
+        (learning.validation_far_off,),
+        r.treat_alike,
     ),
     CauseRow("interrupted", {**_EXCEPTION, "run.interrupted": 0.0}, (_interrupted,), r.resume),
     CauseRow(

@@ -367,6 +367,14 @@ def fit_loss(case: Case) -> str:
     return "Use the loss that fits the targets: categorical for one class of many, binary for each of several."
 
 
+def treat_alike(case: Case) -> str:
+    """For validation data that are unlike the training data."""
+    return (
+        "Prepare training and validation data in the same way: the same scaling, with the statistics of the training "
+        "data, the same order of features and numbering of classes."
+    )
+
+
 def clear_gradients(case: Case) -> str:
     """For gradients that carry over."""
     return "Call optimizer.zero_grad() once for every update, before backward()."
