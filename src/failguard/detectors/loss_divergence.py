@@ -16,6 +16,7 @@ from failguard.core.observation import Observation
 from failguard.core.statistics import bounded, median, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy, swing
+from failguard.detectors.loss_unbounded import falls_without_bound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +78,9 @@ class LossDivergence:
     - ``learned_factor`` where the loss had halved before and rose within 512 steps;
     - ``blind_factor`` in the first 256 steps otherwise, and wherever losses are negative.
 
+    A loss that falls below zero *without bound* is a ``warning``: in training and validation, by more from each epoch to
+    the next, to 100 times its first value. It has the wrong sign, or a likelihood whose variance goes to zero.
+
     A *collapse* is a ``warning`` too: cross-entropy that had halved is back at the trivial predictor's and stays for
     256 steps.
 
@@ -134,6 +138,11 @@ class LossDivergence:
             facts=Facts(trivial_loss=2.303),
         ),
         Example("a log with one value an epoch", epochs={"train_loss": [0.9, 0.5, 0.3, 0.8, 2.5, 9.0, 40.0]}),
+        Example(
+            "a loss with the wrong sign",
+            steps={"loss": [-(1.05**i) for i in range(200)]},
+            epochs={"val_loss": [-(1.05 ** (20 * i)) for i in range(10)]},
+        ),
         Example("a log that grows at once", epochs={"loss": [2.3, 50.0, 1e4, 1e6, 1e7, 1e7]}),
         Example(
             "a log in which validation rises too",
@@ -169,6 +178,13 @@ class LossDivergence:
             epochs={"loss": noisy([0.01 + 0.3 * (1 - 0.9**i) for i in range(80)], 0.3)},
         ),
         Example("batches of one: losses over five orders of magnitude", steps={"loss": [0.01, 0.02, 1e-3, *_skewed()]}),
+        Example(
+            "a likelihood that falls fast and then slowly",
+            epochs={"train_loss": decay(60, 5.0, -1500.0), "val_loss": decay(60, 5.0, -1400.0)},
+        ),
+        Example(
+            "an actor's loss falls as its rewards grow", epochs={"train_loss": [-0.01 * 1.5**i for i in range(30)]}
+        ),
         Example("a log with one bad epoch", epochs={"train_loss": [1.0, 0.4, 30.0, 0.3, 0.2]}),
         Example("nothing measured"),
     )
@@ -177,6 +193,8 @@ class LossDivergence:
         """Compare the recent losses with the first ones."""
         losses = history.steps.get("loss")
         trivial = history.facts.trivial_loss
+        if observation.event is Event.EPOCH_END and (ends := falls_without_bound(history)) is not None:
+            return _unbounded(observation, *ends)
         if losses is not None:
             return self._check_steps(observation, losses, trivial)
         per_epoch = train_loss_per_epoch(history)
@@ -329,6 +347,16 @@ def _longest_run(values: list[float], *, above: float) -> int:
         run = run + 1 if x > above else 0
         longest = max(longest, run)
     return longest
+
+
+def _unbounded(observation: Observation, start: float, now: float) -> Finding:
+    message = (
+        f"The training loss falls below zero ever faster, from {start:.4g} to {now:.4g}, and so does the validation "
+        "loss: it has no lower bound."
+    )
+    evidence = {"start_loss": start, "recent_loss": now, "falls_without_bound": 1.0}
+    where = Where(tensor="loss")
+    return Finding(LossDivergence.code, Severity.WARNING, observation.step, observation.epoch, message, where, evidence)
 
 
 def _finding(observation: Observation, severity: Severity, scale: _Scale, now: float, what: str) -> Finding:

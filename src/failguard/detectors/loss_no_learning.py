@@ -12,6 +12,7 @@ from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
 from failguard.core.observation import Observation
+from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy
@@ -19,6 +20,9 @@ from failguard.detectors.curves import decay, line, noisy
 __all__ = ["LossNoLearning"]
 
 SLOW_STARTS = ("warm", "onecycle", "lambda", "linear", "sequential")  # schedules that may begin near a rate of zero
+
+
+FEW_UPDATES = 10  # in a plan that is over; fewer are a trial of the program
 
 
 def _ten_classes(max_epochs: int | None, schedule: str | None = None) -> Facts:
@@ -36,7 +40,7 @@ class LossNoLearning:
 
     - enough was tried: ``min_updates`` and ``min_epochs``, and ``min_share`` of the plan; without a plan
       ``open_updates`` and ``open_epochs``, or ``min_updates`` and ``min_epochs`` by the end of the run. Twice as much
-      under a schedule that may begin with a warm-up;
+      under a schedule that may begin with a warm-up. Or a plan of ``open_epochs`` and 10 updates is over;
     - the recent training loss (median of means of 8) is at least ``0.85 T`` while no validation loss was ever below
       ``0.97 T``; without validation at least ``0.97 T``. It may lie a little below ``T`` because a net starts to
       memorise noise;
@@ -52,7 +56,10 @@ class LossNoLearning:
     ``error`` from ``confirm_share`` of the plan on, at the end of the run, without a plan, and at once where the loss
     is above ``1.05 T``, or below ``0.97 T`` with validation at ``T``: then noise is being memorised. It stays a
     ``warning`` where the loss came down from above ``1.3 T``, which a penalty in it can do as well, and where ``T`` is
-    a spread of targets.
+    a spread of targets, and after fewer than ``min_updates``.
+
+    *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
+    frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
 
     *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
     starts from good weights looks the same, so this takes much more:
@@ -119,6 +126,18 @@ class LossNoLearning:
         ),
         Example(
             "nothing moves, chance not known", epochs={"train_loss": noisy([4.0] * 6, 0.001), "val_loss": [4.1] * 6}
+        ),
+        Example(
+            "ten updates were all",
+            steps={"loss": line(10, 2.36, 2.29)},
+            epochs={"val_loss": line(10, 2.35, 2.28)},
+            facts=Facts(trivial_loss=2.3026, max_epochs=10, steps_per_epoch=1),
+        ),
+        Example(
+            "a penalty falls, the accuracy stays",
+            steps={"loss": decay(900, 20.0, 2.4)},
+            epochs={"accuracy": noisy([0.11] * 20, 0.02), "val_loss": decay(20, 19.0, 2.4)},
+            facts=Facts(target_kind="classes", class_counts=dict.fromkeys(range(10), 150), max_epochs=20),
         ),
         Example(
             "worse than its own start",
@@ -192,6 +211,12 @@ class LossNoLearning:
                 "val_loss": noisy([6.3] * 60 + decay(60, 6.3, 3.2), 0.006, 1),
             },
         ),
+        Example(
+            "a trial of the program",
+            steps={"loss": [2.3] * 3},
+            epochs={"val_loss": [2.3]},
+            facts=Facts(trivial_loss=2.3026, max_epochs=1, steps_per_epoch=3),
+        ),
         Example("the first hundred steps", steps={"loss": noisy([2.303] * 100, 0.03)}, facts=_ten_classes(10)),
         Example("reinforcement learning: flat, no validation", epochs={"loss": noisy([0.5] * 60, 0.3)}),
         Example("nothing measured", facts=_ten_classes(10)),
@@ -205,7 +230,9 @@ class LossNoLearning:
         trivial = history.facts.trivial_loss
         if trivial is not None and trivial > 0.0:
             return self._against_trivial(observation, history, trivial)
-        return None if at_step else self._against_start(observation, history)
+        if at_step:
+            return None
+        return self._against_start(observation, history) or self._against_outputs(observation, history)
 
     def _against_trivial(self, observation: Observation, history: History, trivial: float) -> Finding | None:
         facts = history.facts
@@ -231,7 +258,8 @@ class LossNoLearning:
             if updates < self.min_updates or epochs < self.min_epochs:
                 return None
         elif not self._enough(facts, updates, epochs, one_long_epoch=observation.event is Event.STEP):
-            return None
+            if not self._is_over(observation, facts, updates, epochs):
+                return None
         remaining = (facts.max_epochs or 2 * epochs) - epochs
         goal = (0.97 if val and min(val) < 0.99 * trivial else 0.9) * trivial  # below T and falling is learning
         if not too_slow and (
@@ -250,7 +278,7 @@ class LossNoLearning:
         evidence = _evidence(recent, start, updates, epochs, val) | {"trivial_loss": trivial}
         # A spread of targets is no floor as firm as an entropy: little can be learned of noisy targets, and it moves
         # with every outlier.
-        unsure = fell or is_spread
+        unsure = fell or is_spread or updates < self.min_updates
         if 0.97 * trivial <= recent <= 1.05 * trivial and observation.event is not Event.RUN_END:
             unsure = unsure or not self._is_late(facts, updates, epochs)
         return _finding(observation, Severity.WARNING if unsure else Severity.ERROR, message, evidence)
@@ -279,6 +307,28 @@ class LossNoLearning:
         if facts.max_epochs is not None and facts.max_epochs > 0:
             return epochs >= self.min_share * facts.max_epochs
         return epochs >= 100 or observation.event is Event.RUN_END
+
+    def _against_outputs(self, observation: Observation, history: History) -> Finding | None:
+        """Where the loss has no baseline: by accuracy, or by the spread of predictions."""
+        updates, epochs = _updates(observation, history), observation.epoch + 1
+        if not self._enough(history.facts, updates, epochs, one_long_epoch=False):
+            return None
+        if accuracy_is_trivial(history):
+            what = "the training accuracy is no better than that of always naming the most frequent class"
+        elif predictions_are_constant(history):
+            what = "the model puts out nearly the same for every sample"
+        else:
+            return None
+        recent = _recent_level(history) or 0.0
+        evidence = _evidence(recent, _start_level(history), updates, epochs, _val_losses(history))
+        return _finding(observation, Severity.WARNING, f"After {updates} updates {what}.", evidence)
+
+    def _is_over(self, observation: Observation, facts: Facts, updates: int, epochs: int) -> bool:
+        """Whether a plan of several epochs is fulfilled, however few updates that were."""
+        if observation.event is not Event.RUN_END or facts.planned_steps is None:
+            return False
+        planned = facts.planned_steps // max(facts.accumulate_batches, 1)
+        return epochs >= self.open_epochs and updates >= max(planned, FEW_UPDATES)
 
     def _against_start(self, observation: Observation, history: History) -> Finding | None:
         series = train_loss_per_epoch(history)

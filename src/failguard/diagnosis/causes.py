@@ -94,6 +94,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
             values.bad_input_against,
             inside.large_updates,
             inside.died_later,
+            learning.swings,
         ),
         r.lower_learning_rate,
         ("optimizer", "learning_rate", "momentum", "schedule"),
@@ -187,8 +188,8 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "loss_function_mismatch",
-        {"model.output_mismatch": 1.0},
-        (inside.loss_does_not_fit,),
+        {"model.output_mismatch": 1.0, "loss.divergence": 0.0},
+        (inside.loss_does_not_fit, learning.falls_without_bound),
         r.fit_loss,
         ("output_width", "loss"),
     ),

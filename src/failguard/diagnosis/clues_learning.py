@@ -18,6 +18,7 @@ __all__ = [
     "clipped_away",
     "constant_prediction",
     "explained_otherwise",
+    "falls_without_bound",
     "enough_updates",
     "few_updates",
     "gradients_flow",
@@ -31,6 +32,7 @@ __all__ = [
     "regularized",
     "something_trainable",
     "strong_regularization",
+    "swings",
     "validation_creeps",
     "validation_far_off",
     "validation_learned",
@@ -225,6 +227,18 @@ def strong_regularization(case: Case) -> Clue | None:
         what = f"the penalty {penalty}" if penalty else f"weight decay {number(decay or 0.0)}"
         return Clue(3.5, f"{what} has pulled the weights to {shrunk:.2g} of their first norm")
     return None
+
+
+def swings(case: Case) -> Clue | None:
+    """Training and validation swing together: the weights jump back and forth."""
+    found = next((f for f in case.findings if f.code == "loss.oscillation"), None)
+    return None if found is None else Clue(0.7, found.message.rstrip("."))
+
+
+def falls_without_bound(case: Case) -> Clue | None:
+    """The loss has no lower bound."""
+    found = next((f for f in case.findings if f.evidence.get("falls_without_bound")), None)
+    return None if found is None else Clue(4.0, found.message.rstrip("."))
 
 
 def clipped_away(case: Case) -> Clue | None:

@@ -6,7 +6,7 @@ import math
 import re
 
 from failguard.diagnosis.case import Case
-from failguard.diagnosis.clues_learning import clipped_away
+from failguard.diagnosis.clues_learning import clipped_away, falls_without_bound
 from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
@@ -356,6 +356,8 @@ def fit_output(case: Case) -> str:
 
 def fit_loss(case: Case) -> str:
     """For a loss that takes something else."""
+    if falls_without_bound(case) is not None:
+        return "Check the sign of the loss: what is minimized must have a lower bound. Bound a learned variance from below."
     output = case.facts.output
     if output.loss_takes == "probabilities" and output.activation in (None, "linear"):
         keras = case.facts.framework == "keras"
