@@ -78,8 +78,8 @@ class LossDivergence:
     - ``learned_factor`` where the loss had halved before and rose within 512 steps;
     - ``blind_factor`` in the first 256 steps otherwise, and wherever losses are negative.
 
-    A loss that falls below zero *without bound* is a ``warning``: in training and validation, by more from each epoch to
-    the next, to 100 times its first value. It has the wrong sign, or a likelihood whose variance goes to zero.
+    A loss that falls below zero *without bound* is a ``warning``: in training and validation, by more from each epoch
+    to the next, to 100 times its first value. It has the wrong sign, or a likelihood whose variance goes to zero.
 
     A *collapse* is a ``warning`` too: cross-entropy that had halved is back at the trivial predictor's and stays for
     256 steps.

@@ -257,9 +257,11 @@ class LossNoLearning:
         if observation.event is Event.RUN_END and facts.planned_steps is None:
             if updates < self.min_updates or epochs < self.min_epochs:
                 return None
-        elif not self._enough(facts, updates, epochs, one_long_epoch=observation.event is Event.STEP):
-            if not self._is_over(observation, facts, updates, epochs):
-                return None
+        elif not (
+            self._enough(facts, updates, epochs, one_long_epoch=observation.event is Event.STEP)
+            or self._is_over(observation, facts, updates, epochs)
+        ):
+            return None
         remaining = (facts.max_epochs or 2 * epochs) - epochs
         goal = (0.97 if val and min(val) < 0.99 * trivial else 0.9) * trivial  # below T and falling is learning
         if not too_slow and (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from failguard.core.history import History
 from failguard.core.statistics import train_loss_per_epoch
@@ -38,6 +39,6 @@ def _accelerates(values: list[float]) -> bool:
     recent = values[-5:]
     if not all(map(math.isfinite, [values[0], *recent])) or recent[-1] >= 0.0:
         return False
-    drops = [a - b for a, b in zip(recent, recent[1:], strict=False)]
-    grows = all(0.0 < a < b for a, b in zip(drops, drops[1:], strict=False))
+    drops = [a - b for a, b in pairwise(recent)]
+    grows = all(0.0 < a < b for a, b in pairwise(drops))
     return grows and abs(recent[-1]) >= GROWTH * abs(values[0])

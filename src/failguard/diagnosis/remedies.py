@@ -357,7 +357,7 @@ def fit_output(case: Case) -> str:
 def fit_loss(case: Case) -> str:
     """For a loss that takes something else."""
     if falls_without_bound(case) is not None:
-        return "Check the sign of the loss: what is minimized must have a lower bound. Bound a learned variance from below."
+        return "Check the sign of the loss: what is minimized must have a lower bound. Keep a learned variance above 0."
     output = case.facts.output
     if output.loss_takes == "probabilities" and output.activation in (None, "linear"):
         keras = case.facts.framework == "keras"
