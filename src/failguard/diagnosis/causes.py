@@ -271,7 +271,13 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "learning_rate_too_low",
-        {"loss.no_learning": 0.5, "loss.plateau": 0.0, "update.too_small": 1.5, "metric.degenerate_predictions": 0.0},
+        {
+            "loss.no_learning": 0.5,
+            "loss.plateau": 0.5,
+            "update.too_small": 1.5,
+            "weights.frozen": 0.5,
+            "metric.degenerate_predictions": 0.0,
+        },
         (
             learning.low_rate,
             learning.clipped_away,

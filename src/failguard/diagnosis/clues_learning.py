@@ -105,7 +105,13 @@ def validation_creeps(case: Case) -> Clue | None:
 
 def explained_otherwise(case: Case) -> Clue | None:
     """For causes under which a model that is able to learn does not."""
-    clue = validation_creeps(case) or weights_stand_still(case) or strong_regularization(case) or clipped_away(case)
+    clue = (
+        validation_creeps(case)
+        or weights_stand_still(case)
+        or strong_regularization(case)
+        or clipped_away(case)
+        or (low_rate(case) if case.rate_gone is not None else None)
+    )
     return None if clue is None else Clue(-2.0 * clue.weight, clue.text)
 
 
@@ -146,7 +152,7 @@ def gradients_zero(case: Case) -> Clue | None:
 def rate_is_usual(case: Case) -> Clue | None:
     """The learning rate can be ruled out as the reason that nothing is learned."""
     rate, band = case.rate, case.band
-    if rate is None or band is None:
+    if rate is None or band is None or case.rate_gone is not None:
         return None
     if rate > band.high:
         return Clue(-2.0, f"{rate_words(case)} is high enough to explain it")
@@ -156,7 +162,10 @@ def rate_is_usual(case: Case) -> Clue | None:
 
 
 def low_rate(case: Case) -> Clue | None:
-    """The learning rate is below the optimizer's usual ones."""
+    """The learning rate is below the optimizer's usual ones, or soon was."""
+    if case.rate_gone is not None:
+        top, last, total = case.rate_gone
+        return Clue(4.0, f"the schedule took the rate from {number(top)} to nothing by epoch {last} of {total}")
     rate, band = case.rate, case.band
     if rate is None or band is None:
         return None

@@ -76,6 +76,11 @@ def raise_learning_rate(case: Case) -> str:
     if clipped_away(case) is not None:
         limit, level = clipping_limit(case.facts) or 0.0, case.gradient_level or 0.5
         return f"Raise the clipping limit from {number(limit)} to {2.0 * level:.1g}, or clip no more."
+    if case.rate_gone is not None:
+        return (
+            f"Let the schedule last for all {case.rate_gone[2]} epochs: if it counts epochs, step it once per epoch, not "
+            "after every batch."
+        )
     rate, raised = case.facts.optimizer.learning_rate, raised_rate(case.facts.optimizer)
     if rate is None or raised is None:
         return "Raise the learning rate tenfold."

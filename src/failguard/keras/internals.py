@@ -114,7 +114,9 @@ class InsideFit:
                     weight_norm=None if before is None else math.hypot(*(float(np.linalg.norm(w)) for w in before)),
                 )
             )
-        reading = Internals(guard.step - 1, guard.optimizer_steps, tuple(layers), learning_rate=learning_rate(tap.optimizer))
+        reading = Internals(
+            guard.step - 1, guard.optimizer_steps, tuple(layers), learning_rate=learning_rate(tap.optimizer)
+        )
         if self._probe is not None and batch is not None:
             seen = self._probe.look(batch, self._guard.step - 1, self._facts.loss_name, self._facts.output.loss_takes)
             if seen is not None:
