@@ -81,6 +81,8 @@ class OutputFacts:
         shape, target_shape: Shapes for one batch as the loss got them, the samples first.
         is_broadcast: The two shapes differ and were broadcast to one that neither has.
         minimum, maximum: Over the batches looked at.
+        ignored_class: Class number that the loss leaves out, such as 255 in segmentation.
+        is_negated: The loss is minus one that is never negative.
     """
 
     activation: str | None = None
@@ -93,6 +95,8 @@ class OutputFacts:
     is_broadcast: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    ignored_class: int | None = None
+    is_negated: bool = False
 
 
 @dataclass(slots=True)
@@ -170,6 +174,7 @@ class SetupFacts:
     """How model, optimizer and loop are put together, where it can be told exactly.
 
     Attributes:
+        optimizers: Optimizers that were seen or are known.
         left_out: Trainable parameters that got a gradient and that no optimizer updates, by name, in order.
         left_out_share: Their share of all trainable scalars, 0 to 1.
         left_out_last: The last layer with parameters is among them, so that it is no mere frozen backbone.
@@ -177,6 +182,7 @@ class SetupFacts:
             was given the model's parameters has them.
         without_gradient: Parameters in an optimizer that got no gradient in any of ``gradient_checks`` updates.
         without_gradient_share: Their share of the scalars in optimizers.
+        without_gradient_unused: Their modules were not called in any forward pass that was looked at.
         gradient_checks: Updates at which that was looked at.
         frozen: Parameters in an optimizer that do not require gradients.
         frozen_share: Their share of the scalars in optimizers.
@@ -187,12 +193,14 @@ class SetupFacts:
         carry_checks: Updates at which that was looked at.
     """
 
+    optimizers: int = 0
     left_out: tuple[str, ...] = ()
     left_out_share: float = 0.0
     left_out_last: bool = False
     hidden: tuple[str, ...] = ()
     without_gradient: tuple[str, ...] = ()
     without_gradient_share: float = 0.0
+    without_gradient_unused: bool = False
     gradient_checks: int = 0
     frozen: tuple[str, ...] = ()
     frozen_share: float = 0.0

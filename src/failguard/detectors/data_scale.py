@@ -23,7 +23,7 @@ class DataScale:
     """Inputs or targets of the first batches are far from the scale that initial weights and usual rates are made for.
 
     - *Inputs*: over all elements the magnitude ``max(|mean|, deviation)`` is above ``most``, as for raw pixels of 0 to
-      255; or one feature of a table has a deviation or a mean above ``most_of_feature``.
+      255, or below ``least``; or one feature of a table has a deviation or a mean above ``most_of_feature``.
     - *Targets* of a regression: their magnitude is above ``most``, or their deviation below ``1 / most``.
 
     A *warning*, raised only where the loss goes badly as well: normalization in the model or a fitting rate make it
@@ -32,13 +32,14 @@ class DataScale:
     Evidence: ``magnitude``, ``limit``; and ``least_feature_deviation``, ``greatest_feature_deviation`` where known.
 
     Attributes:
-        most, most_of_feature: See above.
+        most, least, most_of_feature: See above.
 
     Source: inputs are to have mean 0 and deviation 1 (LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998); the
     limits, well beyond that, are ours.
     """
 
     most: float = 30.0
+    least: float = 1e-3
     most_of_feature: float = 100.0
 
     code: ClassVar[str] = "data.scale"
@@ -128,6 +129,8 @@ class DataScale:
         size = max(abs(inputs.mean or 0.0), inputs.standard_deviation)
         if size > self.most:
             return size, self.most, f"Inputs have a magnitude of {size:.3g}"
+        if 0.0 < size < self.least:
+            return size, self.least, f"Inputs have a magnitude of {size:.3g} only"
         feature = max(abs(inputs.greatest_feature_mean or 0.0), inputs.greatest_feature_deviation or 0.0)
         if feature > self.most_of_feature:
             return feature, self.most_of_feature, f"A feature has a magnitude of {feature:.3g}"

@@ -23,7 +23,8 @@ class GradientMissing:
     """Parameters that were meant to learn cannot: exact, from model, optimizer and the gradients of real updates.
 
     - *No gradient*: parameters in an optimizer had none in any of ``min_checks`` updates or more. A *warning* where
-      they are ``min_share`` of all that optimizers hold; else, as for an unused head, ``info``.
+      they are ``min_share`` of all that optimizers hold; else, as for an unused head, ``info``. So are modules that
+      are not called at all, as experts that are never chosen, unless nothing is learned.
     - *No optimizer*: trainable parameters got gradients, but are in no optimizer. A *warning* where the last layer is
       among them (a frozen backbone leaves out first layers), where a plain list or dict hides them from the model, or
       where nothing is learned; else ``info``.
@@ -39,7 +40,7 @@ class GradientMissing:
     """
 
     min_share: float = 0.05
-    min_checks: int = 20
+    min_checks: int = 30
 
     code: ClassVar[str] = "gradient.missing"
     events: ClassVar[frozenset[Event]] = EVENTS
@@ -92,6 +93,9 @@ class GradientMissing:
             names, share = setup.without_gradient, setup.without_gradient_share
             severe = share >= self.min_share
             text = f"got no gradient in any of {setup.gradient_checks} updates"
+            if setup.without_gradient_unused:
+                severe = severe and learning_is_bad(observation, history)
+                text += ": their modules are not called in the forward pass"
         elif setup.left_out and setup.gradient_checks >= self.min_checks:
             names, share = setup.left_out, setup.left_out_share
             severe = setup.left_out_last or bool(setup.hidden) or learning_is_bad(observation, history)

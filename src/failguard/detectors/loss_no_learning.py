@@ -58,6 +58,12 @@ class LossNoLearning:
     ``warning`` where the loss came down from above ``1.3 T``, which a penalty in it can do as well, and where ``T`` is
     a spread of targets, and after fewer than ``min_updates``.
 
+    It is ``info`` where a gain of a few percent over ``T`` is certain and the loss flat: the median of the newer half
+    of the validation losses is below ``T`` by three times their noise and three times what the class shares of so many
+    samples stray. Weak signal, as of clicks or markets, looks like this. Not so where dropout of 0.7, decay of 1, a
+    penalty, shrunken weights or updates below 3e-5 of the weights explain it. While the rate still rises from epoch to
+    epoch nothing is said.
+
     *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
     frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
 
@@ -212,6 +218,12 @@ class LossNoLearning:
             },
         ),
         Example(
+            "the rate still rises",
+            steps={"loss": noisy(line(450, 2.32, 2.25), 0.02)},
+            epochs={"val_loss": line(10, 2.32, 2.27), "learning_rate": line(10, 1e-5, 1e-3)},
+            facts=_ten_classes(None),
+        ),
+        Example(
             "a trial of the program",
             steps={"loss": [2.3] * 3},
             epochs={"val_loss": [2.3]},
@@ -240,7 +252,8 @@ class LossNoLearning:
         recent = _recent_level(history)
         if recent is None or recent < (0.85 if val else 0.97) * trivial:
             return None
-        if val and min(val) < 0.97 * trivial:
+        # What was learned and lost again, a while ago, excuses nothing.
+        if val and min(val[len(val) // 2 :]) < 0.97 * trivial:
             return None
         start = _start_level(history)
         fell = start > 1.3 * trivial and recent < 0.95 * start  # part of the loss was shed, so it may be all penalty
@@ -264,6 +277,8 @@ class LossNoLearning:
             return None
         remaining = (facts.max_epochs or 2 * epochs) - epochs
         goal = (0.97 if val and min(val) < 0.99 * trivial else 0.9) * trivial  # below T and falling is learning
+        if observation.event is not Event.RUN_END and _rate_rises(history):
+            return None  # still warming up, whatever the schedule is called
         if not too_slow and (
             projected(val or train, remaining) < goal or (fell and projected(train, remaining) < 0.9 * trivial)
         ):
@@ -281,6 +296,9 @@ class LossNoLearning:
         # A spread of targets is no floor as firm as an entropy: little can be learned of noisy targets, and it moves
         # with every outlier.
         unsure = fell or is_spread or updates < self.min_updates
+        if not is_spread and _learned_a_little(history, trivial, val, train):
+            message += " It is more than chance, and may be all that there is to learn."
+            return _finding(observation, Severity.INFO, message, evidence)
         if 0.97 * trivial <= recent <= 1.05 * trivial and observation.event is not Event.RUN_END:
             unsure = unsure or not self._is_late(facts, updates, epochs)
         return _finding(observation, Severity.WARNING if unsure else Severity.ERROR, message, evidence)
@@ -371,6 +389,75 @@ class LossNoLearning:
         return _finding(observation, Severity.WARNING, message, _evidence(recent, start, updates, epochs, val))
 
 
+def _learned_a_little(history: History, trivial: float, val: list[float], train: list[float]) -> bool:
+    """Whether a gain of a few percent over chance is certain, has come to its end, and nothing holds the model back.
+
+    Compared are the median of the newer half of the validation losses (of an only epoch, the training losses) and the
+    trivial loss, with three times the greater one of two errors: the noise from epoch to epoch, and what the class
+    shares of so many validation samples stray.
+    """
+    facts = history.facts
+    values = val if val else _only_epoch(history)
+    newer = values[len(values) // 2 :]
+    if len(newer) < 3 or _is_held_back(history):
+        return False
+    import numpy as np
+
+    counts = [n for n in facts.class_counts.values() if n > 0]
+    shares = [n / sum(counts) for n in counts]
+    mean = -sum(p * math.log(p) for p in shares)
+    spread = math.sqrt(max(sum(p * math.log(p) ** 2 for p in shares) - mean**2, 0.0))
+    samples = facts.validation_samples if val else facts.train_samples
+    stray = spread / math.sqrt(samples) if samples else 0.01 * trivial
+    sigma = float(noise(np.asarray(newer)))
+    error = sigma if val else sigma / math.sqrt(len(newer))
+    gain = trivial - median(newer)
+    is_flat = len(train) < 4 or _change(train[len(train) // 2 :]) <= max(2.0 * sigma, 0.01 * trivial)
+    return gain > 3.0 * max(error, stray) and gain > 0.003 * trivial and is_flat
+
+
+def _only_epoch(history: History) -> list[float]:
+    """The training losses of a run of one epoch without validation: of samples that the model had not seen before."""
+    losses = history.steps.get("loss")
+    if losses is None or len(history.epochs.get("train_loss", ())) > 1:
+        return []
+    return [x for x in losses.recent(2048).tolist() if math.isfinite(x)]
+
+
+def _is_held_back(history: History) -> bool:
+    """Whether dropout, decay or a rate near zero explain that little was learned."""
+    facts = history.facts
+    if (
+        (facts.model.dropout or 0.0) >= 0.7
+        or (facts.optimizer.weight_decay or 0.0) >= 1.0
+        or facts.model.weight_penalty
+    ):
+        return True
+    norms = [
+        sum(layer.weight_norm or 0.0 for layer in reading.layers) for reading in history.internals if reading.layers
+    ]
+    if norms and norms[-1] < 0.3 * norms[0]:
+        return True
+    rates = _rates(history)
+    ratios = (
+        sorted(r for layer in history.internals[-1].layers if (r := layer.update_ratio) is not None)
+        if (history.internals)
+        else []
+    )
+    crawls = bool(ratios) and ratios[len(ratios) // 2] < 3e-5
+    return crawls or (len(rates) > 1 and rates[-1] < 1e-3 * max(rates))
+
+
+def _rates(history: History) -> list[float]:
+    series = next((history.epochs[name] for name in ("learning_rate", "lr") if name in history.epochs), None)
+    return [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
+
+
+def _rate_rises(history: History) -> bool:
+    rates = _rates(history)
+    return len(rates) > 1 and rates[-1] > 1.001 * rates[-2]
+
+
 def _stayed(values: list[float], start: float, recent: float, sigma: float) -> bool:
     """Whether a series is, and was at all times, no lower than its start, beyond noise."""
     return recent >= start - 2.0 * min(sigma, 0.01 * abs(start)) and min(values) >= start - 4.0 * min(
@@ -396,7 +483,7 @@ def _val_losses(history: History) -> list[float]:
 def _recent_level(history: History) -> float | None:
     """Median of means of 8 over the last two epochs, at most 256 steps."""
     losses = history.steps.get("loss")
-    if losses is None:
+    if losses is None or not len(losses):
         series = train_loss_per_epoch(history)
         values = [] if series is None else [x for x in series.recent(2).tolist() if math.isfinite(x)]
         return values[-1] if values else None
@@ -405,7 +492,7 @@ def _recent_level(history: History) -> float | None:
 
 def _start_level(history: History) -> float:
     losses = history.steps.get("loss")
-    if losses is not None:
+    if losses is not None and len(losses):
         early = losses.first(16)
         level = median_of_means(early) or 0.0
         # A blow-up may begin at the second step; the first loss is from before it.

@@ -37,7 +37,8 @@ class LossPlateau:
     - ``warning``: the rate is to blame. The learning rate, logged per epoch, fell below ``dead_rate`` of its highest
       value within the first half of the planned epochs; until then the loss was falling, by more than 3 ``sigma`` and
       ``min_fall`` of what had been learned over the last five epochs before; and it has been flat since, for
-      ``min_epochs`` at least.
+      ``min_epochs`` at least. Where the rate fell within the first five epochs, ``poor_share`` of the trivial
+      predictor's loss has to be left instead of the fall.
     - ``info``: the loss has been flat for at least 70 % of 20 or more epochs with less than ``small_share`` of the
       trivial predictor's loss gained (where that is known, and the loss is below it by more than 3 %). This may be all
       that the data holds, as for click-through rates.
@@ -50,7 +51,7 @@ class LossPlateau:
     ``stopped_at_epoch``.
 
     Attributes:
-        dead_rate, min_fall, min_epochs, small_share: See above.
+        dead_rate, min_fall, min_epochs, small_share, poor_share: See above.
 
     Source: the rule is ours; its restraint follows from the false alarms of others on converged runs. Settings
     fitted by ``python -m benchmarks.detection.curves``.
@@ -60,6 +61,7 @@ class LossPlateau:
     min_fall: float = 0.05
     min_epochs: int = 8
     small_share: float = 0.15
+    poor_share: float = 0.3
 
     code: ClassVar[str] = "loss.plateau"
     events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
@@ -112,17 +114,20 @@ class LossPlateau:
         series = train_loss_per_epoch(history)
         if series is None or len(series) < self.min_epochs + 5:
             return None
+        trivial = history.facts.trivial_loss
         rates = next((history.epochs[name] for name in RATES if name in history.epochs), None)
         if rates is not None and len(rates) == len(series):
-            found = self._without_rate(observation, series, rates, history.facts.max_epochs or len(series))
+            planned = history.facts.max_epochs or len(series)
+            found = self._without_rate(observation, series, rates, planned, trivial)
             if found is not None:
                 return found
-        trivial = history.facts.trivial_loss
         if trivial is not None and trivial > 0.0 and len(series) >= 20:
             return self._near_trivial(observation, series, trivial)
         return None
 
-    def _without_rate(self, observation: Observation, series: Series, rates: Series, planned: int) -> Finding | None:
+    def _without_rate(
+        self, observation: Observation, series: Series, rates: Series, planned: int, trivial: float | None
+    ) -> Finding | None:
         values = rates.values.tolist()
         top = max((r for r in values if math.isfinite(r)), default=0.0)
         if not top > 0.0 or not 0.0 <= values[-1] < self.dead_rate * top:
@@ -131,13 +136,15 @@ class LossPlateau:
         stop = alive[-1] + 1
         # A loss sags at once as the rate goes: it counts as falling if it did so while a tenth was left.
         last_full = max(i for i, r in enumerate(values) if not r < 0.1 * top) + 1
-        if stop > 0.5 * planned or len(values) - stop < self.min_epochs or last_full < 5:
+        if stop > 0.5 * planned or len(values) - stop < self.min_epochs:
             return None
         import numpy as np
 
         x = series.values
         if not np.isfinite(x).all():
             return None
+        if last_full < 5:  # too soon to have been seen falling
+            return self._at_once(observation, series, values[-1] / top, stop, trivial)
         x, exponent = to_unit(x)
         before, sigma = x[:last_full], noise(x[stop:])
         learned = float(x[0]) - median(x[stop:].tolist())
@@ -159,6 +166,28 @@ class LossPlateau:
             "flat_epochs": float(len(values) - stop),
             "rate_share": values[-1] / top,
             "stopped_at_epoch": float(series.steps[stop]),
+        }
+        return _finding(observation, Severity.WARNING, message, evidence)
+
+    def _at_once(
+        self, observation: Observation, series: Series, share: float, stop: int, trivial: float | None
+    ) -> Finding | None:
+        """The rate was gone within the first epochs, and much of a trivial predictor's loss is left."""
+        flat = series.values[stop:]
+        level = median(flat.tolist())
+        if trivial is None or level < self.poor_share * trivial or not _flat(flat, noise(flat), trivial):
+            return None
+        message = (
+            f"The learning rate had shrunk to {share:.2g} of its highest value by epoch {int(series.steps[stop])}; "
+            f"since then the training loss stays at {level:.4g} (a trivial predictor's is {trivial:.4g})."
+        )
+        evidence = {
+            "level": level,
+            "start_loss": float(series.values[0]),
+            "flat_epochs": float(flat.size),
+            "rate_share": share,
+            "stopped_at_epoch": float(series.steps[stop]),
+            "trivial_loss": trivial,
         }
         return _finding(observation, Severity.WARNING, message, evidence)
 

@@ -37,6 +37,7 @@ class ModelOutputMismatch:
       outside of -1 to 1 for a tanh, for 1 % of the targets or more;
     - targets outside of 0 to 1 for a binary cross-entropy, or class numbers beyond the units of the output;
     - sigmoids under a categorical cross-entropy, or several classes at once in its targets;
+    - minus a loss that is never negative, where a single optimizer minimizes it;
     - shapes such as ``(N, 1)`` and ``(N,)`` that broadcast to ``(N, N)``.
 
     What concerns targets is said only where a batch holds one for each output, so that the loss compares the two.
@@ -190,7 +191,7 @@ def _targets(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[st
     if name in ("cross_entropy", "nll_loss", "sparse_categorical_crossentropy") and shape and target.is_whole:
         # torch has the classes in the second place, Keras in the last.
         units = shape[-1] if name.startswith("sparse") else shape[min(1, len(shape) - 1)]
-        if is_sparse and target.maximum >= units:
+        if is_sparse and target.maximum >= units and output.ignored_class is None:
             return "target", f"Class numbers go up to {target.maximum:.0f}, but the output has {units} units."
     return None
 
@@ -216,4 +217,14 @@ def _are_compared(output: OutputFacts, target: TargetFacts, *, classes: bool = F
     return numbers == target.elements_per_sample
 
 
-_RULES: tuple[Rule, ...] = (_softmax, _broadcast, _logits, _targets, _categorical, _reach, _probabilities)
+def _sign(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    # Adversaries with optimizers of their own maximize each other's losses.
+    if not output.is_negated or facts.setup.optimizers > 1:
+        return None
+    return (
+        "loss",
+        f"The loss is minus a {facts.loss_name or 'loss'}, which makes it grow: what is minimized has the wrong sign.",
+    )
+
+
+_RULES: tuple[Rule, ...] = (_softmax, _sign, _broadcast, _logits, _targets, _categorical, _reach, _probabilities)

@@ -63,7 +63,7 @@ def unreachable_targets(case: Case) -> Clue | None:
 
 def loss_does_not_fit(case: Case) -> Clue | None:
     """The loss takes something else than what it is given."""
-    clear = _mismatch(case, "takes probabilities", "takes log-prob", "categorical cross-ent", "binary cross-ent")
+    clear = _mismatch(case, "takes probabilities", "takes log-prob", "categorical cross-ent", "wrong sign")
     if clear is not None:
         return _told(clear, 4.0)
     return _told(_mismatch(case, "gone through"), 3.2)
@@ -72,7 +72,7 @@ def loss_does_not_fit(case: Case) -> Clue | None:
 def targets_do_not_fit(case: Case) -> Clue | None:
     """The targets are none for this loss."""
     finding = _mismatch(case, "Class numbers", "binary cross-entropy takes targets", "hold several")
-    return _told(finding, 3.5)
+    return _told(finding, 4.0)
 
 
 def broadcast(case: Case) -> Clue | None:

@@ -307,6 +307,8 @@ def match_shapes(case: Case) -> str:
             f"The layer expects {match[3]} features and gets {match[2]}: set its input width to {match[2]}, or reshape "
             f"the input{_at(case)}."
         )
+    if case.exception is None:
+        return "Give output and targets the same shape: output.squeeze(-1), or targets.unsqueeze(-1)."
     return f"Print the shapes just before the failing line and make them fit{_at(case)}."
 
 
@@ -364,13 +366,15 @@ def fit_loss(case: Case) -> str:
     if falls_without_bound(case) is not None:
         return "Check the sign of the loss: what is minimized must have a lower bound. Keep a learned variance above 0."
     output = case.facts.output
+    if output.is_negated:
+        return "Remove the minus sign in front of the loss."
     if output.loss_takes == "probabilities" and output.activation in (None, "linear"):
         keras = case.facts.framework == "keras"
         return "Set from_logits=True in the loss." if keras else "Use the loss that takes logits."
     if output.loss_takes == "log_probabilities":
         return "Use cross_entropy on the logits, or apply log_softmax before nll_loss."
-    if output.loss_takes == "logits":
-        return f"Use a loss that takes probabilities, or remove the {output.activation or 'activation'} before it."
+    if output.loss_takes == "logits" and output.activation not in (None, "linear"):
+        return f"Use a loss that takes probabilities, or remove the {output.activation} before it."
     return "Use the loss that fits the targets: categorical for one class of many, binary for each of several."
 
 

@@ -283,7 +283,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         writes = bool(trainer.is_global_zero)
         run_id, address = logger_run(trainer) if writes else (None, None)
         guard.start(facts, writes=writes, mlflow_run_id=run_id, mlflow_tracking_uri=address)
-        watch.start(guard, facts)
+        watch.start(guard, facts, trainer.optimizers)
         self._watch = watch
 
     def _state_now(self, guard: Guard) -> dict[str, Any]:

@@ -29,9 +29,10 @@ MAX_DEPTH = 6  # of nested containers; an object counts twice
 
 
 def tensors(batch: Any, depth: int = 0) -> Iterator[Tensor]:
-    """Every tensor in a nest of mappings, sequences and data objects, in order."""
+    """Every dense tensor in a nest of mappings, sequences and data objects, in order."""
     if isinstance(batch, Tensor):
-        yield batch
+        if batch.layout is torch.strided and not batch.is_meta and not batch.is_nested:
+            yield batch
     elif depth >= MAX_DEPTH:
         return
     elif isinstance(batch, Mapping):
@@ -95,6 +96,7 @@ class BatchReader:
         self._facts = facts
         self.trivial_from: tuple[str, ...] = ()
         self.loss_factor = 1.0
+        self._ignored: int | None = None
         self._checks = DATA_CHECKS if check_data else 0
         self._seen = 0
         self._labels = LabelCounts()
@@ -186,6 +188,8 @@ class BatchReader:
                 return
         classes = values.to(torch.int64)
         classes = classes[classes >= 0]  # negative ones, such as -100, mean "ignore"
+        if self._ignored is not None:
+            classes = classes[classes != self._ignored]
         if classes.numel() == 0 or int(classes.max()) >= MAX_CLASSES:
             return
         counts = {c: n for c, n in enumerate(torch.bincount(classes).tolist()) if n}
@@ -196,6 +200,13 @@ class BatchReader:
         self._facts.class_counts = dict(sorted(self._labels.counts.items()))
         self._facts.label_order = self._labels.order()
         self.weigh_trivial_loss()
+
+    def ignore(self, ignored: int | None) -> None:
+        """The loss leaves out a class: so does the count."""
+        self._ignored = ignored
+        if ignored is not None and self._labels.counts.pop(ignored, None) is not None:
+            self._facts.class_counts = dict(sorted(self._labels.counts.items()))
+            self.weigh_trivial_loss()
 
     def weigh_trivial_loss(self) -> None:
         """Set the loss of the best constant predictor, where :attr:`trivial_from` and the targets seen allow it."""

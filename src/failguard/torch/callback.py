@@ -148,7 +148,7 @@ class FailGuard(GuardCallback):
             return
         if self._watch is not None:
             guard.containment.run("settle", self._watch.settle)
-        if guard.step == 0:
+        if guard.step == 0 and guard.report.exception is None:
             guard.note(
                 "No training batch was seen: the data is empty, or guard.step(loss=..., batch=...) is not called in "
                 "the loop."

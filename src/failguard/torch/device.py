@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -80,9 +81,9 @@ class DeviceStepWatch(StepWatch):
         self._taken_at = 0.0
         self._has_failed = False
 
-    def start(self, guard: Guard, facts: Facts) -> None:
+    def start(self, guard: Guard, facts: Facts, optimizers: Sequence[Any] = ()) -> None:
         """As in :class:`StepWatch`."""
-        super().start(guard, facts)
+        super().start(guard, facts, optimizers)
         self._readback = self._given_readback or Readback()
         first = next(self._model.parameters(), None)
         self._device = torch.device("cpu") if first is None else first.device

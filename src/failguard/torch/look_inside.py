@@ -32,17 +32,20 @@ class LookInside:
     next batch, then it goes to the guard.
     """
 
-    def __init__(self, model: nn.Module, guard: Guard, facts: Facts, reader: BatchReader) -> None:
+    def __init__(
+        self, model: nn.Module, guard: Guard, facts: Facts, reader: BatchReader, optimizers: Sequence[Any] = ()
+    ) -> None:
         """Args:
         model: The model, complete and on its device.
         guard: Is told of every sample.
         facts: Filled in.
         reader: Learns what the targets' spread may be compared with.
+        optimizers: Those that are known from the start.
         """
         self._guard = guard
         self._facts = facts
         self._reader = reader
-        self._setup = SetupWatch(model, facts.setup)
+        self._setup = SetupWatch(model, facts.setup, optimizers)
         self._inside = InsideWatch(model)
         self._layer_of = {id(p): layer.name for layer in layers_of(model) for p in layer.parameters}
         self._graph: LossGraph | None = None
@@ -125,6 +128,7 @@ class LookInside:
             self._graph = graph
             facts = self._facts
             facts.output = graph.output
+            self._reader.ignore(graph.output.ignored_class)
             self._inside.activations = {} if self._is_compiled else graph.activations
             # Its tensors would keep a batch of outputs for the whole run.
             self._graph = replace(graph, prediction=None, target=None)
@@ -134,7 +138,8 @@ class LookInside:
         kept = self._inside.take_output()  # what the model returned, where the graph is gone
         prediction = graph.prediction if graph.prediction is not None else kept
         shown = graph.target if graph.target is not None else target
-        if prediction is not None:
+        # What the model returned is what the loss got only where nothing but a layer is in between.
+        if graph.prediction is not None or (kept is not None and self._facts.output.activation == "linear"):
             self._widen_range(prediction)
         if shown is not None and self._facts.output.target_shape is None:
             self._facts.output.target_shape = tuple(shown.shape)
@@ -147,7 +152,7 @@ class LookInside:
                 self._facts.loss_name = name
                 self._reader.weigh_trivial_loss()
 
-    def _widen_range(self, prediction: Tensor) -> None:
+    def _widen_range(self, prediction: Any) -> None:
         output = self._facts.output
         low, high = float(prediction.detach().min()), float(prediction.detach().max())
         if math.isfinite(low) and math.isfinite(high):

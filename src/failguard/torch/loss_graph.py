@@ -22,11 +22,14 @@ KNOWN = {
     "NllLoss2D": ("nll_loss", "log_probabilities"),
     "BinaryCrossEntropy": ("binary_cross_entropy", "probabilities"),
     "BinaryCrossEntropyWithLogits": ("binary_cross_entropy_with_logits", "logits"),
+    "KlDiv": ("kl_div", "log_probabilities"),
     "MseLoss": ("mse_loss", "values"),
     "L1Loss": ("l1_loss", "values"),
     "SmoothL1Loss": ("smooth_l1_loss", "values"),
     "HuberLoss": ("huber_loss", "values"),
 }
+# Of two classes it is negated on purpose, by generators against their discriminators.
+NEVER_NEGATIVE = ("cross_entropy", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 ACTIVATIONS = {
     "Relu": "relu",
     "LeakyRelu": "leaky_relu",
@@ -105,6 +108,7 @@ def read_loss_graph(loss: Any, layer_of: Mapping[int, str]) -> LossGraph:
     last = None
     if of_loss is not None:
         last = _describe(found, of_loss, root, by_hand=by_hand)
+        found.output.is_negated = found.output.is_negated and found.name in NEVER_NEGATIVE
     for activation in activations:
         name = _layer_before(activation, layer_of)
         if name is not None and activation is not last:
@@ -132,11 +136,14 @@ def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: str | None) ->
     else:
         found.name, output.loss_takes = KNOWN[_kind(node)]
         found.prediction, found.target = _saved(node, "self"), _saved(node, "target")
+        ignored = _saved(node, "ignore_index")
+        output.ignored_class = int(ignored) if isinstance(ignored, int) and ignored >= 0 else None
         before = _inputs(node)
         below = before[0] if before else None
     reduction = _reduction(node, root, by_hand=by_hand)
     output.loss_is_summed = reduction == "sum"
     found.is_plain = reduction == "mean" and not _is_weighted(node)
+    output.is_negated = _is_negated(node, root)
     if below is None:
         return None
     if found.name == "nll_loss" and _kind(below) == "LogSoftmax":
@@ -226,6 +233,24 @@ def _reduction(node: Any, root: Any, *, by_hand: str | None) -> str | None:
     if "Mean" in above:
         return "mean"
     return "sum" if "Sum" in above and "Div" not in above else None
+
+
+def _is_negated(node: Any, root: Any) -> bool:
+    """Whether nothing but a change of sign is between a loss and the root."""
+    sign, at = 1, root
+    for _ in range(MAX_ABOVE_LOSS):
+        if at is node:
+            return sign < 0
+        below, kind = _inputs(at), _kind(at)
+        if len(below) != 1:
+            return False
+        factor = _saved(at, "other") if kind == "Mul" else None
+        if kind == "Neg" or (isinstance(factor, int | float | Tensor) and float(factor) < 0):
+            sign = -sign
+        elif not kind.startswith((*SAME_VALUES, "Div", "Mean", "Sum", "Mul")):
+            return False
+        at = below[0]
+    return False
 
 
 def _is_weighted(node: Any) -> bool:

@@ -17,6 +17,8 @@ __all__ = ["SetupWatch", "is_compiled"]
 CHECKED_UPDATES = 40  # updates at which missing gradients are looked at
 CARRY_CHECKS = 8  # backward passes at which carried-over gradients are looked at
 EVALUATIONS = 2  # epochs in which the mode of evaluation is looked at
+WAITED_UPDATES = 20  # without a gradient before that is said of a parameter
+WAITED_CALLS = 4  # batches in which a module would have been called
 MOST_NAMES = 50
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
@@ -28,10 +30,11 @@ class SetupWatch:
         is_done: Nothing more is to be seen at updates.
     """
 
-    def __init__(self, model: nn.Module, facts: SetupFacts) -> None:
+    def __init__(self, model: nn.Module, facts: SetupFacts, optimizers: Sequence[Any] = ()) -> None:
         """Args:
         model: The model.
         facts: Filled in.
+        optimizers: Those that are known from the start; others are met at their updates.
         """
         self._model = model
         self._facts = facts
@@ -39,12 +42,16 @@ class SetupWatch:
         self._hidden = {id(p): (name, p, p._version) for name, p in _hidden_parameters(model, self._named)}
         self._held = 0  # scalars in optimizers
         self._looks = 0
-        self._optimizers: dict[int, Any] = {}
+        self._optimizers: dict[int, Any] = {id(o): o for o in optimizers}
         self._seen_leaves: set[int] = set()
         self._modal = [m for m in model.modules() if _has_modes(m)]
         # Fine-tuning has frozen parts in eval mode, or normalization alone, but not what learns.
         self._learning = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
         self._handles: list[Any] = []
+        self._expected_since: dict[int, int] = {}
+        self._call_handles: list[Any] = []
+        self._uncalled: set[int] = set()
+        self._calls_since = 0
         self._mode_handle: Any = None
         self._epochs = 0
         self._trained = 0  # forward passes with gradients while modes are looked at
@@ -90,9 +97,10 @@ class SetupWatch:
 
     def close(self) -> None:
         """Take every hook off. Further calls do nothing."""
-        for handle in self._handles:
+        for handle in (*self._handles, *self._call_handles):
             handle.remove()
         self._handles.clear()
+        self._call_handles.clear()
 
     def finish(self) -> None:
         """The run is over."""
@@ -134,7 +142,28 @@ class SetupWatch:
         at_work = [o for o in optimizers if len(optimizers) == 1 or self._has_gradients(o)]
         expected = [p for o in at_work for p in _parameters(o) if p.requires_grad]
         without = [p for p in expected if id(p) not in self._seen_leaves] if facts.gradient_checks else []
-        facts.without_gradient, facts.without_gradient_share = self._names(without), _share(without, self._held)
+        for p in expected:  # since when a gradient is waited for: layers may be unfrozen while others train
+            self._expected_since.setdefault(id(p), facts.gradient_checks)
+        waited = [p for p in without if facts.gradient_checks - self._expected_since[id(p)] >= WAITED_UPDATES]
+        facts.without_gradient, facts.without_gradient_share = self._names(waited), _share(waited, self._held)
+        facts.optimizers = len(optimizers)
+        if waited and facts.gradient_checks < CHECKED_UPDATES and not self._call_handles:
+            self._watch_calls(waited)
+        facts.without_gradient_unused = bool(waited) and all(self._is_uncalled(p) for p in waited)
+
+    def _watch_calls(self, parameters: Sequence[Tensor]) -> None:
+        """See whether the modules of these parameters take part in a forward pass at all."""
+        wanted = {id(p) for p in parameters}
+        for module in self._model.modules():
+            own = [id(p) for p in module.parameters(recurse=False) if id(p) in wanted]
+            if own and not is_compiled(module) and not isinstance(module, torch.jit.ScriptModule):
+                self._uncalled.update(own)
+                hook = TracelessHook(lambda *_, own=tuple(own): self._uncalled.difference_update(own))
+                self._call_handles.append(module.register_forward_pre_hook(hook))
+                self._calls_since = self._looks
+
+    def _is_uncalled(self, parameter: Tensor) -> bool:
+        return id(parameter) in self._uncalled and self._looks - self._calls_since >= WAITED_CALLS
 
     def _has_gradients(self, optimizer: Any) -> bool:
         return any(id(p) in self._seen_leaves for p in _parameters(optimizer))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -86,12 +86,13 @@ class StepWatch:
         self._next_norm_at = 0
         self._quick_s = 0.0
 
-    def start(self, guard: Guard, facts: Facts) -> None:
+    def start(self, guard: Guard, facts: Facts, optimizers: Sequence[Any] = ()) -> None:
         """The run begins; the model is complete and on its device.
 
         Args:
             guard: Is told of everything.
             facts: The facts that the guard was started with; filled in from the first batches.
+            optimizers: Those that the framework knows of. Some may rest at first.
         """
         self._guard = guard
         self._facts = facts
@@ -99,7 +100,9 @@ class StepWatch:
         self._statistics = RunningStatistics(self._model)
         # Wrappers that share parameters among ranks have gradients and hooks of their own.
         if self.looks_inside and not self._in_step and guard.settings.detectors != "minimal":
-            self._inside = guard.containment.run("looking inside", LookInside, self._model, guard, facts, self._reader)
+            self._inside = guard.containment.run(
+                "looking inside", LookInside, self._model, guard, facts, self._reader, optimizers
+            )
         # Without dropout modules a second forward pass is the same, and the state of a stream costs microseconds.
         self.keeps_random = facts.model.dropout is not None
         self._keep_statistics_at = self._index() if len(self._statistics) else math.inf
