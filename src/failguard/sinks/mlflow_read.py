@@ -20,7 +20,7 @@ from failguard.errors import FailGuardError, InputError
 from failguard.report.run_report import RunReport
 from failguard.sinks.mlflow_session import Session, Target, Unreachable, probe
 
-__all__ = ["StoreCheck", "check_store", "read_report"]
+__all__ = ["StoreCheck", "check_store", "open_store", "read_report", "trouble_named"]
 
 ANALYSIS = "failure_analysis.json"
 SQLITE_REMEDY = "Set MLFLOW_TRACKING_URI to a store that can be written, such as sqlite:///mlflow.db."
@@ -87,16 +87,9 @@ def read_report(run_id: str, tracking_uri: str | None = None) -> RunReport:
         InputError: There is no such run, or failguard did not watch it.
         FailGuardError: The store cannot be used.
     """
-    check = check_store(tracking_uri)
-    if not check.usable:
-        raise FailGuardError(f"The MLflow store {check.uri} cannot be read: it {check.detail}. {check.remedy}")
+    client, shown = open_store(run_id, tracking_uri)
     uri = tracking_uri or _own_uri()
-    if uri.startswith("sqlite:") and not _database(uri).exists():
-        raise InputError(f"There is no run {run_id!r}: the MLflow store {check.uri} does not exist yet.")
-    from mlflow.tracking import MlflowClient
-
-    with _trouble_named(run_id, check.uri), tempfile.TemporaryDirectory(prefix="failguard_") as folder:
-        client = MlflowClient(tracking_uri=uri)
+    with trouble_named(run_id, shown), tempfile.TemporaryDirectory(prefix="failguard_") as folder:
         run = client.get_run(run_id)
         names = {a.path for path in (None, "failguard") for a in client.list_artifacts(run_id, path)}
         if ANALYSIS not in names:
@@ -122,12 +115,37 @@ def read_report(run_id: str, tracking_uri: str | None = None) -> RunReport:
             "experiment": client.get_experiment(experiment_id).name,
             "run_name": run.info.run_name,
             "mlflow_run_id": run_id,
-            "mlflow_tracking_uri": check.uri,
+            "mlflow_tracking_uri": shown,
         }
         record["locations"] = {"mlflow": session.location}
         if run.info.end_time:
             record["progress"]["duration_s"] = (run.info.end_time - run.info.start_time) / 1000
     return RunReport.from_dict(record)
+
+
+def open_store(run_id: str, tracking_uri: str | None = None) -> tuple[Any, str]:
+    """A client for the store of a run.
+
+    Args:
+        run_id: The run, for the message.
+        tracking_uri: The store; ``None``: the one MLflow itself would use.
+
+    Returns:
+        An ``MlflowClient``, and the store's address without user info.
+
+    Raises:
+        InputError: The store does not exist yet, so that there is no such run.
+        FailGuardError: The store cannot be used.
+    """
+    check = check_store(tracking_uri)
+    if not check.usable:
+        raise FailGuardError(f"The MLflow store {check.uri} cannot be read: it {check.detail}. {check.remedy}")
+    uri = tracking_uri or _own_uri()
+    if uri.startswith("sqlite:") and not _database(uri).exists():
+        raise InputError(f"There is no run {run_id!r}: the MLflow store {check.uri} does not exist yet.")
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri), check.uri
 
 
 def _record(
@@ -207,7 +225,8 @@ def _check_folder(folder: Path, shown: str, detail: str) -> StoreCheck:
 
 
 @contextmanager
-def _trouble_named(run_id: str, uri: str) -> Iterator[None]:
+def trouble_named(run_id: str, uri: str) -> Iterator[None]:
+    """What MLflow raises becomes an :class:`InputError` that names the run and the store."""
     try:
         yield
     except FailGuardError:
