@@ -13,6 +13,7 @@ from failguard.report.facts_table import (
     resource_rows,
     run_rows,
     settings_rows,
+    similar_runs,
 )
 from failguard.report.run_report import RunReport
 from failguard.report.summary import block, cause_title, one_line, percent, summarize
@@ -47,6 +48,10 @@ def _lines(report: RunReport) -> Iterator[str]:
         )
     if report.exception is not None:
         yield from _exception(report)
+    names, runs = similar_runs(report)
+    if runs:
+        yield from ("", "## Similar earlier runs")
+        yield from _table([_text(name) for name in names], runs)
     for title, rows in (
         ("Run", run_rows(report)),
         ("Configuration", settings_rows(report)),

@@ -9,16 +9,16 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from failguard.core.finding import Severity
 from failguard.diagnosis.wording import number
 from failguard.report.run_report import RunReport
 from failguard.report.summary import one_line
+from failguard.report.timeline import marked
 
-__all__ = ["LegendEntry", "Plot", "plots"]
+__all__ = ["LegendEntry", "Plot", "memory_plot", "plots"]
 
 # Drawn in these colours, which the page then replaces: axes take its text colour, curves its palette.
 _COLOURS = {
@@ -34,7 +34,9 @@ _CSS_NAME = {FIRST: "curve-1", SECOND: "curve-2", THIRD: "curve-3", BAD: "bad"}
 
 SIZE_INCHES = (7.2, 2.7)
 LOG_RATIO = 50.0  # a span above which a linear axis would hide the small values
-MAX_MARKERS = 20
+MAX_LEGEND = 8
+LEAST_READINGS = 8
+LABEL_SHARE = 0.03  # of the axis, below which two labels would touch
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,30 @@ def plots(report: RunReport) -> list[Plot]:
     return [plot for plot in drawn if plot is not None]
 
 
+def memory_plot(report: RunReport) -> Plot | None:
+    """Memory of the process over time; ``None`` where there are too few readings.
+
+    Raises:
+        Exception: Whatever matplotlib raises.
+    """
+    series = report.resources.get("series")
+    if not isinstance(series, Mapping):
+        return None
+    times, values = series.get("elapsed_s"), series.get("process_rss_bytes")
+    if not isinstance(times, list) or not isinstance(values, list):
+        return None
+    points = [(t, v / 1e6) for t, v in zip(times, values, strict=False) if _is_number(t) and _is_number(v)]
+    if len(points) < LEAST_READINGS:
+        return None
+    at, mean = map(list, zip(*points, strict=True))
+    curve = _Curve("memory of the process, MB", "second", at, mean, mean, mean, [])
+    return _draw(replace(report, findings=[], best={}), "Memory over time", [curve], "second")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _curves(rows: Sequence[dict[str, Any]]) -> list[_Curve]:
     found: dict[tuple[str, str], _Curve] = {}
     for row in rows:
@@ -137,7 +163,7 @@ def _draw(report: RunReport, title: str, curves: Sequence[_Curve | None], per: s
     figure = Figure(figsize=SIZE_INCHES, facecolor="none", edgecolor="none")
     figure.set_layout_engine("none")
     FigureCanvasSVG(figure)
-    axes = figure.add_axes((0.09, 0.11, 0.895, 0.84))
+    axes = figure.add_axes((0.09, 0.11, 0.895, 0.8))
     log = _wants_log(known)
     if log:
         axes.set_yscale("log")
@@ -170,19 +196,35 @@ def _markers(report: RunReport, axes: Any, curves: Sequence[_Curve], per: str) -
             markeredgewidth=1.8,
         )
         legend.append(LegendEntry("NaN or Inf", "bad", "cross"))
-    marked = [f for f in report.findings if f.severity is not Severity.INFO][:MAX_MARKERS]
-    for finding in marked:
-        at = finding.step if per == "step" else finding.epoch
-        if at >= 0:
-            axes.axvline(at, color=BAD, linewidth=1.0, linestyle=(0, (4, 3)))
-    if marked:
-        codes = ", ".join(dict.fromkeys(f.code for f in marked))
-        legend.append(LegendEntry(one_line(codes, 100), "bad", "dashes"))
+    legend += _findings(report, axes, per)
     best = report.best.get("epoch")
     if per == "epoch" and isinstance(best, int | float) and math.isfinite(best):
         axes.axvline(best, color=INK, linewidth=1.0, linestyle=(0, (1, 2)))
         legend.append(LegendEntry("best epoch", "ink", "dashes"))
     return legend
+
+
+def _findings(report: RunReport, axes: Any, per: str) -> list[LegendEntry]:
+    """A dashed line with its number in the timeline for each finding; lines that nearly meet share a label."""
+    legend: list[LegendEntry] = []
+    labels: list[tuple[float, list[str]]] = []
+    findings = [(str(i), f, f.step if per == "step" else f.epoch) for i, f in enumerate(marked(report), start=1)]
+    for mark, finding, at in sorted(findings, key=lambda entry: entry[2]):
+        if at < 0:
+            continue
+        axes.axvline(at, color=BAD, linewidth=1.0, linestyle=(0, (4, 3)))
+        legend.append(LegendEntry(f"{mark} {finding.code}", "bad", "dashes"))
+        low, high = axes.get_xlim()
+        if labels and at - labels[-1][0] < LABEL_SHARE * (high - low):
+            labels[-1][1].append(mark)
+        else:
+            labels.append((at, [mark]))
+    for at, marks in labels:
+        text = axes.text(at, 1.01, ",".join(marks), transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+        _plain_text(text)
+        text.set_color(BAD)
+        text.set_fontsize(10)
+    return legend[:MAX_LEGEND]
 
 
 def _wants_log(curves: Sequence[_Curve]) -> bool:
