@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types contracts unit format bench bench-detection clean help
+.PHONY: demo test test-browser lint types contracts unit format bench bench-detection clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
 	@echo "make test       lint, types, import contracts and every test"
+	@echo "make test-browser   the report in Chromium, from disk and in MLflow; installs Chromium when needed (Debian)"
 	@echo "make unit       the tests that load no framework, in seconds"
 	@echo "make format     format and fix the code"
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
@@ -29,7 +30,11 @@ demo: $(READY)
 	$(BIN)/failguard demo
 
 test: lint types contracts
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not browser"
+
+test-browser: $(READY)
+	scripts/install_browser.sh
+	$(BIN)/python -m pytest -m browser tests/browser
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -42,7 +47,7 @@ contracts: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY)
-	$(BIN)/python -m pytest -m "not framework and not slow"
+	$(BIN)/python -m pytest -m "not framework and not slow and not browser"
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -97,7 +97,7 @@ def test_curves_are_described_in_words(failing):
     assert len(figures) == 2
     assert "not finite from step 52" in figures[0]
     assert figures[1].startswith("Gradient norm per step")
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2
+    assert sum(tag == "svg" for tag, _ in page.tags) == 4, "each for a wide and for a narrow window"
 
 
 def test_it_has_headings_a_language_and_a_viewport(failing):

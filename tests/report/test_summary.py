@@ -4,8 +4,7 @@ import pytest
 
 from failguard.core.finding import Finding, Severity, Status, Where
 from failguard.core.run_info import RunInfo
-from failguard.report.run_report import Progress, RunReport
-from failguard.report.run_report import ActionTaken
+from failguard.report.run_report import ActionTaken, Progress, RunReport
 from failguard.report.summary import duration, one_line, percent, place, summarize
 
 

@@ -32,7 +32,8 @@ _COLOURS = {
 INK, GRID, FIRST, SECOND, THIRD, BAD = _COLOURS
 _CSS_NAME = {FIRST: "curve-1", SECOND: "curve-2", THIRD: "curve-3", BAD: "bad"}
 
-SIZE_INCHES = (7.2, 2.7)
+WIDE_INCHES = (7.2, 2.7)
+NARROW_INCHES = (4.0, 2.5)  # for a phone, where the wide one would be too small to read
 LOG_RATIO = 50.0  # a span above which a linear axis would hide the small values
 MAX_LEGEND = 8
 LEAST_READINGS = 8
@@ -62,12 +63,14 @@ class Plot:
         title: Heading.
         alt: What it shows, in words.
         svg: The ``<svg>`` element.
+        narrow_svg: The same for a narrow window.
         legend: What is what.
     """
 
     title: str
     alt: str
     svg: str
+    narrow_svg: str
     legend: tuple[LegendEntry, ...]
 
 
@@ -157,13 +160,22 @@ def _draw(report: RunReport, title: str, curves: Sequence[_Curve | None], per: s
     known = [c for c in curves if c is not None and (len(c.at) > 1 or (c.at and c.bad))]
     if not known:
         return None
+    wide, legend = _picture(report, known, per, WIDE_INCHES)
+    narrow, _ = _picture(report, known, per, NARROW_INCHES)
+    return Plot(title, _alt(title, known, per), wide, narrow, tuple(legend))
+
+
+def _picture(
+    report: RunReport, known: Sequence[_Curve], per: str, size_inches: tuple[float, float]
+) -> tuple[str, list[LegendEntry]]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=SIZE_INCHES, facecolor="none", edgecolor="none")
+    width, height = size_inches
+    figure = Figure(figsize=size_inches, facecolor="none", edgecolor="none")
     figure.set_layout_engine("none")
     FigureCanvasSVG(figure)
-    axes = figure.add_axes((0.09, 0.11, 0.895, 0.8))
+    axes = figure.add_axes((0.65 / width, 0.3 / height, 1 - 0.77 / width, 1 - 0.54 / height))
     log = _wants_log(known)
     if log:
         axes.set_yscale("log")
@@ -175,8 +187,8 @@ def _draw(report: RunReport, title: str, curves: Sequence[_Curve | None], per: s
         if any(high > low for low, high in zip(curve.low, curve.high, strict=True)):
             axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
     legend += _markers(report, axes, known, per)
-    _style(axes, log)
-    return Plot(title, _alt(title, known, per), _svg(figure), tuple(legend))
+    _style(axes, log, x_ticks=8 if width > NARROW_INCHES[0] else 4)
+    return _svg(figure), legend
 
 
 def _markers(report: RunReport, axes: Any, curves: Sequence[_Curve], per: str) -> list[LegendEntry]:
@@ -208,7 +220,7 @@ def _findings(report: RunReport, axes: Any, per: str) -> list[LegendEntry]:
     """A dashed line with its number in the timeline for each finding; lines that nearly meet share a label."""
     legend: list[LegendEntry] = []
     labels: list[tuple[float, list[str]]] = []
-    findings = [(str(i), f, f.step if per == "step" else f.epoch) for i, f in enumerate(marked(report), start=1)]
+    findings = [(str(i), f, float(f.step if per == "step" else f.epoch)) for i, f in enumerate(marked(report), start=1)]
     for mark, finding, at in sorted(findings, key=lambda entry: entry[2]):
         if at < 0:
             continue
@@ -219,8 +231,8 @@ def _findings(report: RunReport, axes: Any, per: str) -> list[LegendEntry]:
             labels[-1][1].append(mark)
         else:
             labels.append((at, [mark]))
-    for at, marks in labels:
-        text = axes.text(at, 1.01, ",".join(marks), transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+    for place, marks in labels:
+        text = axes.text(place, 1.01, ",".join(marks), transform=axes.get_xaxis_transform(), ha="center", va="bottom")
         _plain_text(text)
         text.set_color(BAD)
         text.set_fontsize(10)
@@ -232,7 +244,7 @@ def _wants_log(curves: Sequence[_Curve]) -> bool:
     return min(values) > 0 and max(values) / min(values) > LOG_RATIO
 
 
-def _style(axes: Any, log: bool) -> None:
+def _style(axes: Any, log: bool, x_ticks: int) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes.set_facecolor("none")
@@ -243,7 +255,7 @@ def _style(axes: Any, log: bool) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GRID)
         spine.set_linewidth(0.8)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=x_ticks, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.yaxis.set_major_locator(LogLocator(numticks=7) if log else MaxNLocator(nbins=6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
