@@ -187,8 +187,9 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
         case "metric.overfitting":
             return failing and cause.code == "loss.divergence"
         case "loss.no_learning" | "loss.plateau":
-            # The size of updates is how nothing was learned, no reason by itself; a wrong mode spoils, but learns.
-            idle = cause.code.startswith("update.") or cause.code == "model.wrong_mode"
+            # The size of updates is how nothing was learned, no reason by itself; validation in train mode is none.
+            harmless = cause.code == "model.wrong_mode" and not cause.evidence.get("trains_in_eval_mode")
+            idle = cause.code.startswith("update.") or harmless
             stands_still = not idle and cause.code in (*_SETUP, *_INSIDE)
             return stands_still or (failing and cause.code == "loss.divergence")
         case "loss.divergence" | "loss.spike" | "loss.oscillation":

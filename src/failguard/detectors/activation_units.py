@@ -137,9 +137,11 @@ def _find(
     worst = max(affected, key=lambda a: count(a) / a.units)
     since = windows[-1].step
     for reading in reversed(windows):
-        if not bad(reading):
+        found = bad(reading)
+        if not found:
             break
-        since = reading.step
+        # What holds for every batch of a window held from its first one.
+        since = min([reading.step, *(a.since_step for a in found if a.since_step >= 0)])
     return Finding(
         code,
         Severity.WARNING,

@@ -152,6 +152,16 @@ class Case:
         return median(norms) if norms else None
 
     @cached_property
+    def weights_left(self) -> float | None:
+        """Norm of all weights in the newest sample over that in the first one; ``None`` without two of them."""
+        norms = [
+            math.hypot(*(layer.weight_norm for layer in reading.layers if layer.weight_norm is not None))
+            for reading in self.history.internals
+            if any(layer.weight_norm is not None for layer in reading.layers)
+        ]
+        return norms[-1] / norms[0] if len(norms) > 1 and norms[0] > 0.0 and math.isfinite(norms[-1]) else None
+
+    @cached_property
     def loss_level(self) -> float | None:
         """Median of the newest finite training losses."""
         for series in (self.history.steps.get("loss"), self.history.epochs.get("train_loss")):

@@ -84,11 +84,13 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
             "update.too_large": 1.5,
             "activation.dead": 0.0,
             "activation.saturated": 0.0,
+            "gradient.vanishing": 0.0,
             "metric.degenerate_predictions": 0.0,
         },
         (
             values.rate_at_fault,
             values.loss_rose,
+            values.loss_is_summed,
             values.bad_input_against,
             inside.large_updates,
             inside.died_later,
@@ -125,7 +127,13 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow(
         "missing_gradient_clipping",
         {**_BAD_VALUES, "loss.divergence": 0.0, "gradient.exploding": 1.0, "loss.spike": 0.5},
-        (values.gradient_burst, values.clipping_in_place, values.bad_input_against, values.moderate_rate),
+        (
+            values.gradient_burst,
+            values.recurrent_without_clipping,
+            values.clipping_in_place,
+            values.bad_input_against,
+            values.moderate_rate,
+        ),
         r.clip_gradients,
         ("clipping", "learning_rate"),
     ),
@@ -258,9 +266,15 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow(
         "learning_rate_too_low",
         {"loss.no_learning": 0.5, "loss.plateau": 0.0, "update.too_small": 1.5, "metric.degenerate_predictions": 0.0},
-        (learning.low_rate, learning.validation_creeps, learning.something_trainable, inside.small_updates),
+        (
+            learning.low_rate,
+            learning.clipped_away,
+            learning.validation_creeps,
+            learning.something_trainable,
+            inside.small_updates,
+        ),
         r.raise_learning_rate,
-        ("optimizer", "learning_rate", "schedule"),
+        ("optimizer", "learning_rate", "schedule", "clipping"),
     ),
     CauseRow(
         "frozen_parameters",
@@ -294,10 +308,10 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "too_much_regularization",
-        {"loss.no_learning": 0.5},
+        {"loss.no_learning": 0.5, "loss.plateau": 0.5, "gradient.vanishing": 0.0, "metric.degenerate_predictions": 0.0},
         (learning.strong_regularization, learning.something_trainable),
         r.relax_regularization,
-        ("dropout", "weight_decay"),
+        ("dropout", "weight_decay", "weight_penalty"),
     ),
     CauseRow(
         "too_few_updates",

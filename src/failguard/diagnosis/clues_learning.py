@@ -11,10 +11,11 @@ from itertools import pairwise
 
 from failguard.diagnosis.case import Case, Clue
 from failguard.diagnosis.clues_values import rate_words
-from failguard.diagnosis.config_lint import MOST_DROPOUT
+from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
+    "clipped_away",
     "constant_prediction",
     "explained_otherwise",
     "enough_updates",
@@ -43,6 +44,8 @@ MANY_PARAMETERS = 10.0  # per training sample: enough to memorise (Zhang et al. 
 FEW_PARAMETERS = 1.0
 FEW_TRAINABLE = 0.01  # share of the parameters
 ZERO_GRADIENT = 1e-12
+SHRUNK = 0.3  # of the first norm of the weights; training seldom shrinks them
+CLIPPED_AWAY = 1e-3  # of the gradient norm
 
 
 def constant_prediction(case: Case) -> Clue | None:
@@ -98,7 +101,7 @@ def validation_creeps(case: Case) -> Clue | None:
 
 def explained_otherwise(case: Case) -> Clue | None:
     """For causes under which a model that is able to learn does not."""
-    clue = validation_creeps(case) or weights_stand_still(case) or strong_regularization(case)
+    clue = validation_creeps(case) or weights_stand_still(case) or strong_regularization(case) or clipped_away(case)
     return None if clue is None else Clue(-2.0 * clue.weight, clue.text)
 
 
@@ -215,7 +218,22 @@ def strong_regularization(case: Case) -> Clue | None:
         return Clue(3.5, f"dropout {number(dropout)} leaves little of the signal")
     if decay is not None and decay >= 1.0:
         return Clue(3.5, f"weight decay {number(decay)} pulls the weights to zero")
+    shrunk, penalty = case.weights_left, case.facts.model.weight_penalty
+    if shrunk is not None and shrunk <= SHRUNK and (penalty or decay):
+        what = f"the penalty {penalty}" if penalty else f"weight decay {number(decay or 0.0)}"
+        return Clue(3.5, f"{what} has pulled the weights to {shrunk:.2g} of their first norm")
     return None
+
+
+def clipped_away(case: Case) -> Clue | None:
+    """Clipping leaves so little of the gradients that plain gradient descent hardly moves."""
+    limit, level = clipping_limit(case.facts), case.gradient_level
+    is_norm = (case.facts.optimizer.clipping or "").startswith("norm")
+    if limit is None or level is None or not is_norm or not 0.0 < limit < CLIPPED_AWAY * level:
+        return None
+    if "sgd" not in case.facts.optimizer.name.lower():  # adaptive optimizers scale gradients anyway
+        return None
+    return Clue(4.0, f"gradients of norm {number(level)} are clipped to {number(limit)}, {times(level / limit)} less")
 
 
 def validation_turned(case: Case) -> Clue | None:

@@ -12,6 +12,8 @@ from failguard.diagnosis.case import JUMP, WARM, Case, Clue
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
+    "loss_is_summed",
+    "recurrent_without_clipping",
     "bad_input",
     "bad_input_against",
     "clipping_in_place",
@@ -157,6 +159,21 @@ def gradient_burst(case: Case) -> Clue | None:
     if approach.count < WARM:
         return None
     return Clue(-1.0, f"the gradient norm stayed near its level of {number(approach.level)}")
+
+
+def recurrent_without_clipping(case: Case) -> Clue | None:
+    """Gradients through time grow with the length of a sequence (Pascanu, Mikolov, Bengio, 2013)."""
+    if not case.facts.model.recurrent or case.facts.optimizer.clipping or case.rate_is_high:
+        return None
+    return Clue(1.5, "the model is recurrent and its gradients are not clipped")
+
+
+def loss_is_summed(case: Case) -> Clue | None:
+    """The loss adds up over samples, so that gradients grow with the batch."""
+    if not case.facts.output.loss_is_summed:
+        return None
+    samples = f"the {count(case.facts.batch_size)} samples" if case.facts.batch_size else "all samples"
+    return Clue(1.5, f"the loss is the sum over {samples} of a batch, and so are the gradients")
 
 
 def clipping_in_place(case: Case) -> Clue | None:

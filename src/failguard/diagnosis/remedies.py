@@ -6,7 +6,8 @@ import math
 import re
 
 from failguard.diagnosis.case import Case
-from failguard.diagnosis.config_lint import MOST_DROPOUT
+from failguard.diagnosis.clues_learning import clipped_away
+from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
 
@@ -60,6 +61,8 @@ _QUOTED = re.compile(r"['\"]([^'\"]{1,200})['\"]")
 
 def lower_learning_rate(case: Case) -> str:
     """For a rate that is too high."""
+    if case.facts.output.loss_is_summed and not case.rate_is_high:
+        return "Average the loss over the batch instead of adding it up, or divide the learning rate by the batch size."
     rate, lower = case.facts.optimizer.learning_rate, lower_rate(case.facts.optimizer)
     if rate is None or lower is None:
         return "Lower the learning rate to a tenth."
@@ -69,7 +72,10 @@ def lower_learning_rate(case: Case) -> str:
 
 
 def raise_learning_rate(case: Case) -> str:
-    """For a rate that is too low."""
+    """For updates that are too small."""
+    if clipped_away(case) is not None:
+        limit, level = clipping_limit(case.facts) or 0.0, case.gradient_level or 0.5
+        return f"Raise the clipping limit from {number(limit)} to {2.0 * level:.1g}, or clip no more."
     rate, raised = case.facts.optimizer.learning_rate, raised_rate(case.facts.optimizer)
     if rate is None or raised is None:
         return "Raise the learning rate tenfold."
@@ -175,6 +181,9 @@ def relax_regularization(case: Case) -> str:
     dropout, decay = case.facts.model.dropout or 0.0, case.facts.optimizer.weight_decay or 0.0
     if dropout >= MOST_DROPOUT:
         return f"Lower dropout from {number(dropout)} to 0.3."
+    if case.facts.model.weight_penalty:
+        name, _, factor = case.facts.model.weight_penalty.partition(" ")
+        return f"Lower the {name} penalty from {factor} to {min(1e-4, float(factor) / 100):.2g}."
     return f"Lower weight decay from {number(decay)} to 0.01."
 
 
@@ -206,6 +215,11 @@ def unfreeze(case: Case) -> str:
 
 def hand_over(case: Case) -> str:
     """For weights that nothing updates."""
+    if case.facts.setup.hidden:
+        return (
+            "Keep layers in torch.nn.ModuleList or ModuleDict and single tensors in torch.nn.Parameter, so that "
+            "model.parameters() has them."
+        )
     return (
         "Check that the optimizer was given this model's parameters, that its step is made, and that no schedule keeps "
         "the learning rate at 0."

@@ -70,9 +70,15 @@ class FailGuard(GuardCallback, keras.callbacks.Callback):
 
     @hook
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """A validation begins: what a bad batch spoiled must be put right before."""
+        """A validation begins."""
         if self._watch is not None:
-            self._watch.settle()
+            self._watch.start_validation()
+
+    @hook
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """A validation is over."""
+        if self._watch is not None:
+            self._watch.end_validation()
 
     @hook
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

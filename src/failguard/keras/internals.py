@@ -72,7 +72,7 @@ class InsideFit:
         batch = tap.batch() if self._probe is not None else None
         if self._probe is None or batch is None:
             return
-        seen = self._probe.look(batch, self._facts.loss_name, self._facts.output.loss_takes)
+        seen = self._probe.look(batch, self._guard.step - 1, self._facts.loss_name, self._facts.output.loss_takes)
         if seen is not None and seen.activations:
             guard = self._guard
             guard.record_internals(Internals(guard.step - 1, guard.optimizer_steps, activations=seen.activations))
@@ -105,7 +105,7 @@ class InsideFit:
         reading = Internals(guard.step - 1, guard.optimizer_steps, tuple(layers), learning_rate=_rate(tap.optimizer))
         batch = tap.batch() if self._probe is not None else None
         if self._probe is not None and batch is not None:
-            seen = self._probe.look(batch, self._facts.loss_name, self._facts.output.loss_takes)
+            seen = self._probe.look(batch, self._guard.step - 1, self._facts.loss_name, self._facts.output.loss_takes)
             if seen is not None:
                 self._widen_range(seen.minimum, seen.maximum)
                 reading = replace(reading, activations=seen.activations, predictions=seen.predictions)

@@ -44,6 +44,7 @@ class _Units:
     samples: int = 0
     batches: int = 0
     inputs: list[Any] = field(default_factory=list)  # of the pass that runs
+    since_step: int = -1
 
     def take_in(self) -> None:
         """Reduce what came in during one pass."""
@@ -63,7 +64,9 @@ class _Units:
         """What was seen."""
         dead = int((self.state <= 0).sum()) if self.kind == "relu" else 0
         pinned = 0 if self.kind == "relu" else int((self.state >= PINNED_SHARE * self.samples).sum())
-        return ActivationReading(name, self.kind, len(self.state), dead, pinned, self.batches, self.samples)
+        return ActivationReading(
+            name, self.kind, len(self.state), dead, pinned, self.batches, self.samples, self.since_step
+        )
 
 
 class Probe:
@@ -80,11 +83,12 @@ class Probe:
         self._model = model
         self._units: dict[str, _Units] = {}
 
-    def look(self, batch: Any, loss_name: str | None, takes: str | None) -> Seen | None:
+    def look(self, batch: Any, step: int, loss_name: str | None, takes: str | None) -> Seen | None:
         """Look at a batch.
 
         Args:
             batch: As ``train_step`` gets it.
+            step: Its number.
             loss_name: Name of the loss.
             takes: What the loss takes.
 
@@ -96,7 +100,7 @@ class Probe:
             return None
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         inputs = keras.tree.map_structure(lambda leaf: leaf[:MOST_SAMPLES], x)
-        patched = self._patch()
+        patched = self._patch(step)
         try:
             output = model(inputs, training=False)
         finally:
@@ -120,7 +124,7 @@ class Probe:
         self._units = {}
         return readings
 
-    def _patch(self) -> list[tuple[Any, str, Any]]:
+    def _patch(self, step: int) -> list[tuple[Any, str, Any]]:
         """Have activations of hidden layers note what comes in, for one pass."""
         last = last_layer(self._model)
         patched = []
@@ -129,7 +133,7 @@ class Probe:
             kind = getattr(activation, "__name__", None)
             if layer is last or kind not in ("relu", *FLAT):
                 continue
-            units = self._units.setdefault(layer.name, _Units(str(kind)))
+            units = self._units.setdefault(layer.name, _Units(str(kind), since_step=step))
             patched.append((layer, "activation", activation))
             layer.__dict__["activation"] = _noting(activation, units)
         return patched

@@ -11,11 +11,12 @@ from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.guard import Guard
 from failguard.lightning.again import training_step_again
-from failguard.lightning.facts import logger_run, loss_scale, read_facts
+from failguard.lightning.facts import gradient_scale, logger_run, read_facts
 from failguard.lightning.framework import callback_base
 from failguard.lightning.metrics import EpochMetrics, logs_at_epoch_end
 from failguard.lightning.rivals import watches
 from failguard.torch.device import DeviceStepWatch
+from failguard.torch.loss_scale import loss_scale
 from failguard.torch.watch import StepWatch, drop_gradients
 
 __all__ = ["FailGuard"]
@@ -133,10 +134,12 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         watch = self._watch
         if watch is None:
             return
+        scale = loss_scale(getattr(trainer.precision_plugin, "scaler", None)) if self._is_scaled else None
+        watch.see_loss_scale(scale)
         allowed = watch.before_update(
             optimizer,
             factor=trainer.accumulate_grad_batches,
-            scale=loss_scale(trainer, optimizer) if self._is_scaled else 1.0,
+            scale=gradient_scale(optimizer, scale),
             once_per_batch=pl_module.automatic_optimization,
         )
         if not allowed and not self._is_scaled:

@@ -72,6 +72,7 @@ class StepWatch:
         self._has_loss = False
         self._has_bad_loss = False
         self._updates = 0
+        self._scale: float | Tensor | None = None
         self.keeps_random = False
         self._inside: LookInside | None = None
         self._starts_epoch = False
@@ -128,6 +129,10 @@ class StepWatch:
         if not self._graph_is_read:
             self._guard.containment.run("reading the loss", self._read_graph, loss)
             self._graph_is_read = True
+
+    def see_loss_scale(self, scale: float | Tensor | None) -> None:
+        """What a mixed-precision scaler multiplies the loss of this batch by, see :func:`loss_scale`."""
+        self._scale = scale
 
     @property
     def has_loss(self) -> bool:
@@ -231,6 +236,9 @@ class StepWatch:
         """
         if self._loss is not None:
             self._record_loss(factor)
+        if self._scale is not None:
+            self._guard.record_loss_scale(float(self._scale))
+            self._scale = None
         self._guard.end_batch()
         self._batch = None
 
