@@ -190,7 +190,9 @@ class Recorder:
             history=list(self._history.rows()),
             locations={} if self._delivery is None else self._delivery.locations(),
         )
-        diagnosis = self._containment.run("diagnosis", diagnose, findings, root, self._history, self.exception)
+        diagnosis = self._containment.run(
+            "diagnosis", diagnose, findings, root, self._history, self.exception, resources
+        )
         if diagnosis is not None:
             report.diagnosis = diagnosis
         if report.failing:

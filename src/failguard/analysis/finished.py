@@ -24,6 +24,7 @@ from failguard.core.redaction import redact
 from failguard.detectors.base import Detector
 from failguard.detectors.look import by_event, look
 from failguard.detectors.presets import detectors_for
+from failguard.diagnosis.configuration import facts_of
 from failguard.episodes import Episodes
 from failguard.errors import ConfigurationError
 from failguard.recorder import Recorder
@@ -220,21 +221,7 @@ class _Replay:
 
 def _facts(config: Mapping[str, Any], course: Course | None) -> Facts:
     """What the configuration and the log say about the optimizer and the batches."""
-
-    def number(*names: str) -> float | None:
-        for name in names:
-            value = config.get(name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                return float(value)
-        return None
-
-    facts = Facts(config=dict(config))
-    optimizer = config.get("optimizer")
-    if isinstance(optimizer, str):
-        facts.optimizer.name = optimizer
-    rate = number("learning_rate", "lr")
-    facts.optimizer.learning_rate = rate if rate is not None or course is None else course.learning_rate
-    facts.optimizer.momentum, facts.optimizer.weight_decay = number("momentum"), number("weight_decay")
-    batch_size = number("batch_size", "train_batch_size")
-    facts.batch_size = None if batch_size is None else int(batch_size)
+    facts = facts_of(config)
+    if facts.optimizer.learning_rate is None and course is not None:
+        facts.optimizer.learning_rate = course.learning_rate
     return facts

@@ -12,6 +12,9 @@ from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
 
 __all__ = [
+    "feed_faster",
+    "prepare_alike",
+    "split_apart",
     "shuffle",
     "set_mode",
     "scale_targets",
@@ -45,6 +48,7 @@ __all__ = [
     "relax_regularization",
     "repair_batch",
     "resume",
+    "save_plainly",
     "scale_inputs",
     "shrink_model",
     "smaller_batch",
@@ -126,6 +130,11 @@ def clip_gradients(case: Case) -> str:
 
 def check_labels(case: Case) -> str:
     """For labels that do not fit."""
+    if case.exception is not None and "device-side assert" in case.exception.message.lower():
+        return (
+            "Check that all labels are from 0 to the number of classes - 1, and indices of embeddings below their "
+            "size. The line that is named is a later one: run once with CUDA_LAUNCH_BLOCKING=1 or on the CPU."
+        )
     width, counts = case.facts.model.output_width, case.facts.class_counts
     if width and counts and max(counts) >= width:
         return f"Number the classes from 0 to {width - 1}, or give the last layer {max(counts) + 1} units."
@@ -251,10 +260,57 @@ def smaller_batch(case: Case) -> str:
 
 def less_memory(case: Case) -> str:
     """For host memory that ran out."""
+    text = case.exception.message.lower() if case.exception else ""
+    if "shared memory" in text or "bus error" in text:
+        return (
+            "Give the container more shared memory (docker run --shm-size=8g), or use num_workers=0 or "
+            'torch.multiprocessing.set_sharing_strategy("file_system").'
+        )
     return (
         "Keep less in memory: read the data in parts, use fewer loader workers, and store numbers (loss.item()) "
         "instead of tensors between steps."
     )
+
+
+def split_apart(case: Case) -> str:
+    """For validation rows that are training rows."""
+    return (
+        "Remove the shared rows from the training data and split by what repeats (user, patient, day), before "
+        "any scaling or augmentation."
+    )
+
+
+def prepare_alike(case: Case) -> str:
+    """For validation unlike training."""
+    return (
+        "Prepare both alike: statistics of the training data for both, the same order of columns and classes, a split "
+        "that draws from the same time and sources."
+    )
+
+
+def feed_faster(case: Case) -> str:
+    """For a step that waits for data."""
+    ways = {
+        "keras": "dataset.prefetch(tf.data.AUTOTUNE) and map(..., num_parallel_calls=tf.data.AUTOTUNE)",
+        "torch": "DataLoader(num_workers=4, pin_memory=True, persistent_workers=True)",
+        "lightning": "DataLoader(num_workers=4, pin_memory=True, persistent_workers=True)",
+    }
+    way = ways.get(case.facts.framework)
+    return f"Load in parallel and ahead of the step{f': {way}' if way else ''}; do once what is done for every epoch."
+
+
+def save_plainly(case: Case) -> str:
+    """For something that cannot be saved or loaded."""
+    text = case.exception.message.lower() if case.exception else ""
+    if "pickle" in text and ("lambda" in text or "local object" in text):
+        return f"Move the function or class to the top level of a module, where it can be pickled{_at(case)}."
+    if "state_dict" in text:
+        return f"Build the model with the sizes it had when the checkpoint was written, then load{_at(case)}."
+    if "weights only load failed" in text:
+        return "Load with weights_only=False if you trust the file, or save only state_dict() and plain values."
+    if any(word in text for word in ("ran out of input", "pytorchstreamreader", "invalid load key", "signature")):
+        return f"The file is damaged or cut short: use an earlier checkpoint{_at(case)}."
+    return f"Save state_dict() and plain values instead of whole objects{_at(case)}."
 
 
 def check_hardware(case: Case) -> str:
