@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-browser lint types contracts unit format bench bench-detection clean help
+.PHONY: demo test test-browser docs lint types contracts unit format bench bench-detection clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
 	@echo "make test       lint, types, import contracts and every test"
 	@echo "make test-browser   the report in Chromium, from disk and in MLflow; installs Chromium when needed (Debian)"
+	@echo "make docs       the documentation site, under build/site; warnings are errors"
 	@echo "make unit       the tests that load no framework, in seconds"
 	@echo "make format     format and fix the code"
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
@@ -35,6 +36,9 @@ test: lint types contracts
 test-browser: $(READY)
 	scripts/install_browser.sh
 	$(BIN)/python -m pytest -m browser tests/browser
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: $(READY)
 	$(BIN)/ruff check .

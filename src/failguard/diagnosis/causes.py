@@ -40,6 +40,7 @@ def _raised(cause: str) -> Callable[[Case], Clue | None]:
     """The evidence of an exception's type and text for a cause."""
 
     def clue(case: Case) -> Clue | None:
+        """The type and text of the exception."""
         if case.exception is None:
             return None
         kind = next((k for k in classify(case.exception) if k.cause == cause), None)
@@ -55,6 +56,7 @@ def _found(code: str, weight: float = 1.0) -> Callable[[Case], Clue | None]:
     """A finding speaks for itself."""
 
     def clue(case: Case) -> Clue | None:
+        """The finding itself, with its numbers."""
         finding = next((f for f in case.findings if f.code == code), None)
         return None if finding is None else Clue(weight, finding.message.rstrip(". ")[:300])
 
