@@ -70,6 +70,7 @@ class Recorder:
         settings = self._settings
         now = datetime.now(UTC).astimezone()
         facts.config = config = self._copied("config", facts.config if settings.config is None else settings.config)
+        facts.patience = settings.patience
         self._started_at = perf_counter()
         self._run = RunInfo(
             record_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",

@@ -12,7 +12,7 @@ from failguard.core.facts import Facts
 from failguard.diagnosis.rates import band_of, effective_rate, lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number, times
 
-__all__ = ["MOST_DROPOUT", "ConfigIssue", "clipping_limit", "config_issues"]
+__all__ = ["MOST_DECAY", "MOST_DROPOUT", "ConfigIssue", "clipping_limit", "config_issues"]
 
 # Above these the penalty or noise leaves little to learn from. Defaults: AdamW 0.01, SGD recipes 1e-4 to 5e-4; L2 of
 # 0.1 and dropout of 0.7 to 0.8 are causes in the published failing programs.

@@ -7,7 +7,7 @@ import re
 
 from failguard.diagnosis.case import Case
 from failguard.diagnosis.clues_learning import clipped_away
-from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
+from failguard.diagnosis.config_lint import MOST_DECAY, MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
 
@@ -57,6 +57,7 @@ __all__ = [
     "wider_floats",
 ]
 
+WORKING_DROPOUT = 0.3  # rates of 0.2 to 0.5 are usual
 # torch names both shapes when a linear layer does not fit: (batch x given and wanted x out).
 _MATMUL = re.compile(r"\((\d+)x(\d+) and (\d+)x(\d+)\)")
 _SPEAKS_OF_NAN = re.compile(r"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
@@ -72,7 +73,14 @@ def lower_learning_rate(case: Case) -> str:
         return "Lower the learning rate to a tenth."
     schedule = case.facts.optimizer.schedule
     peak = f", the highest that {schedule[:60]} reaches included" if schedule else ""
-    return f"Lower the learning rate from {number(rate)} to {number(lower)}{peak}."
+    updates = next((f.evidence for f in case.findings if f.code == "update.too_large"), {})
+    ratio, healthy = updates.get("update_ratio"), updates.get("healthy_ratio")
+    why = (
+        f": the update-to-weight ratio was {number(ratio)}, healthy is {number(healthy)}"
+        if ratio is not None and healthy is not None
+        else ""
+    )
+    return f"Lower the learning rate from {number(rate)} to {number(lower)}{peak}{why}."
 
 
 def raise_learning_rate(case: Case) -> str:
@@ -173,16 +181,34 @@ def shrink_model(case: Case) -> str:
 
 
 def regularize(case: Case) -> str:
-    """For a model that nothing holds back. Looks at what it has already."""
-    dropout, decay = case.facts.model.dropout or 0.0, case.facts.optimizer.weight_decay or 0.0
-    adaptive = "ada" in case.facts.optimizer.name.lower()
+    """For a model that nothing holds back: what it has already is made stronger, what is missing is added."""
+    facts, model = case.facts, case.facts.model
+    dropout, decay = model.dropout or 0.0, facts.optimizer.weight_decay or 0.0
+    stop = [] if facts.patience is not None or _stops_early(case) else ["early stopping (patience=5)"]
+    if not model.name and model.parameters is None and not facts.optimizer.name:
+        wanted = ["dropout of 0.3", "weight decay of 0.01", "batch normalization", *stop]
+        return f"Add what the model has not yet: {', '.join(wanted)}, or more or augmented data."
+    missing = []
     if dropout == 0.0:
-        return "Add dropout of 0.3 before the last layers."
-    if decay == 0.0:
-        return "Add weight decay of 0.01 (AdamW)." if adaptive else "Add weight decay of 0.0001."
-    if dropout < 0.3:
-        return f"Raise dropout from {number(dropout)} to 0.3."
-    return f"Raise weight decay from {number(decay)} to {number(min(decay * 10, 0.1))}, or stop earlier (patience)."
+        missing.append("dropout of 0.3 before the last layers")
+    if decay == 0.0 and not model.weight_penalty:
+        adaptive = "ada" in facts.optimizer.name.lower()
+        missing.append("weight decay of 0.01 (AdamW)" if adaptive else "weight decay of 0.0001")
+    if model.normalization is False:
+        missing.append("batch normalization")
+    missing += stop
+    stronger = f"raise dropout from {number(dropout)} to 0.3" if 0.0 < dropout < WORKING_DROPOUT else ""
+    if not missing and not stronger and 0.0 < decay < MOST_DECAY:
+        stronger = f"raise weight decay from {number(decay)} to {number(min(decay * 10, MOST_DECAY))}"
+    steps = [*([f"add {', '.join(missing)}"] if missing else []), *([stronger] if stronger else [])]
+    if not steps:
+        return "Get more or augmented data, or use a smaller model: regularization is in place already."
+    text = "; ".join(steps)
+    return f"{text[:1].upper()}{text[1:]}; more or augmented data helps as well."
+
+
+def _stops_early(case: Case) -> bool:
+    return "metric.no_improvement" in case.codes
 
 
 def relax_regularization(case: Case) -> str:
