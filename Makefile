@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-browser docs lint types contracts unit format bench bench-detection clean help
+.PHONY: demo test test-browser docs lint types contracts unit format bench bench-detection calibrate clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
@@ -17,6 +17,7 @@ help:
 	@echo "make format     format and fix the code"
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
 	@echo "make bench-detection   failing and healthy programs: what is found, and what is alarmed on for nothing"
+	@echo "make calibrate  fit the thresholds of the curve detectors again, and show their figures"
 	@echo "make clean      remove the environment and caches"
 
 # Made again only when the dependencies change. The stamp is written last, so an aborted install is tried again.
@@ -62,6 +63,9 @@ bench: $(READY)
 
 bench-detection: $(READY)
 	$(BIN)/python -m benchmarks.detection --workers $(WORKERS) $(ARGS)
+
+calibrate: $(READY)
+	$(BIN)/python -m benchmarks.detection.curves $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -22,7 +22,7 @@ from failguard.core.improvement import Improvement
 from failguard.core.internals import Internals
 from failguard.core.log import logger
 from failguard.core.observation import ExceptionFacts, Observation
-from failguard.core.outcome import learning_is_bad
+from failguard.core.outcome import learning_is_bad, learning_is_poor
 from failguard.detectors.look import by_event, look
 from failguard.detectors.presets import detectors_for
 from failguard.episodes import GATED, Episodes
@@ -402,11 +402,12 @@ class Guard:
             # Asked only where it matters: nearly every look finds nothing.
             gated = any(f.code in GATED for f in found)
             is_bad = gated and self.containment.run("outcome", learning_is_bad, observation, self.history)
-            self._raise_findings(found, learning_is_bad=bool(is_bad))
+            is_poor = gated and self.containment.run("outcome", learning_is_poor, observation, self.history)
+            self._raise_findings(found, learning_is_bad=bool(is_bad), learning_is_poor=bool(is_poor))
 
-    def _raise_findings(self, found: list[Finding], *, learning_is_bad: bool = False) -> None:
+    def _raise_findings(self, found: list[Finding], **outcome: bool) -> None:
         """Record what is new among findings, decide on it, act."""
-        raised = [self._located(f) for f in self._episodes.take_in(found, learning_is_bad=learning_is_bad)]
+        raised = [self._located(f) for f in self._episodes.take_in(found, **outcome)]
         if not raised:
             return
         for finding in raised:

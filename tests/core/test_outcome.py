@@ -9,7 +9,7 @@ from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.history import History
 from failguard.core.internals import Internals, PredictionReading
 from failguard.core.observation import Observation
-from failguard.core.outcome import learning_is_bad
+from failguard.core.outcome import learning_is_bad, learning_is_poor
 
 
 def verdict(losses: list[float], facts: Facts | None = None) -> bool:
@@ -103,3 +103,19 @@ def test_constant_predictions_where_the_loss_has_no_baseline(spreads: list[float
     for i, spread in enumerate(spreads):
         history.add_internals(Internals(i, predictions=PredictionReading(64, spread=spread, target_spread=1.0)))
     assert is_bad(history) is bad
+
+
+@pytest.mark.parametrize(
+    ("level", "steps", "facts", "poor"),
+    [
+        (1.0, 300, TEN_CLASSES, True),
+        (0.5, 300, TEN_CLASSES, False),
+        (1.0, 200, TEN_CLASSES, False),  # of 400 planned
+        (1.0, 300, Facts(max_epochs=10, steps_per_epoch=40), False),  # nothing to compare with
+    ],
+)
+def test_poor(level: float, steps: int, facts: Facts, poor: bool) -> None:
+    history = History(facts=facts)
+    for step in range(steps):
+        history.step_series("loss").append(step, level)
+    assert learning_is_poor(Observation(Event.STEP, steps - 1, steps), history) is poor

@@ -9,7 +9,7 @@ from failguard.core.history import History
 from failguard.core.observation import Observation
 from failguard.core.statistics import median_of_means, train_loss_per_epoch
 
-__all__ = ["accuracy_is_trivial", "learning_is_bad", "predictions_are_constant"]
+__all__ = ["accuracy_is_trivial", "learning_is_bad", "learning_is_poor", "predictions_are_constant"]
 
 # A run is given this long before its loss is held against it. A warm-up or a plateau at the start is no failure yet.
 LEAST_UPDATES = 100
@@ -33,6 +33,8 @@ TRAINING_ACCURACIES = (
 LEAST_SAMPLES = 500  # targets of which the class shares are known
 MOST_MAJORITY = 0.55  # share of the most frequent class
 CONSTANT_SHARE = 0.03  # of the targets' spread
+LEAST_PREDICTIONS = 8  # rows of a sample of predictions
+LATE_SHARE, POOR_SHARE = 0.6, 0.3  # of the plan, and of the trivial predictor's loss
 
 
 def learning_is_bad(observation: Observation, history: History) -> bool:
@@ -76,6 +78,27 @@ def learning_is_bad(observation: Observation, history: History) -> bool:
     return now >= start
 
 
+def learning_is_poor(observation: Observation, history: History) -> bool:
+    """Whether late in a run the training loss is still a good part of a trivial predictor's.
+
+    Many healthy runs end there, so this alone says little. See ``failguard.episodes`` for what is made of it.
+
+    Args:
+        observation: The moment.
+        history: What was measured so far.
+
+    Returns:
+        ``False`` where no trivial predictor's loss is known, and before ``LATE_SHARE`` of the plan.
+    """
+    facts, losses = history.facts, history.steps.get("loss")
+    if losses is None or not facts.trivial_loss or facts.trivial_loss <= 0.0:
+        return False
+    planned, seen = facts.planned_steps, len(losses)
+    is_late = observation.event is Event.RUN_END if planned is None else seen >= LATE_SHARE * planned
+    now = median_of_means(losses.recent(64))
+    return is_late and seen >= LEAST_UPDATES and now is not None and now >= POOR_SHARE * facts.trivial_loss
+
+
 def accuracy_is_trivial(history: History) -> bool:
     """Whether the accuracy on training data is no better than always naming the most frequent class.
 
@@ -107,7 +130,8 @@ def predictions_are_constant(history: History) -> bool:
     With a spread of r times the targets' no model explains more than 2 r of their variance. The newest three samples of
     predictions have to agree.
     """
-    seen = [reading.predictions for reading in history.internals if reading.predictions is not None][-3:]
+    predictions = [reading.predictions for reading in history.internals if reading.predictions is not None]
+    seen = [p for p in predictions if p.samples >= LEAST_PREDICTIONS][-3:]
     spreads = [(p.spread, p.target_spread) for p in seen]
     return len(seen) == 3 and all(
         own is not None and of_targets is not None and own < CONSTANT_SHARE * of_targets for own, of_targets in spreads

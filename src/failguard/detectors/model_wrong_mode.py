@@ -11,7 +11,7 @@ from failguard.core.facts import Facts, SetupFacts
 from failguard.core.finding import Finding, Severity
 from failguard.core.history import History
 from failguard.core.observation import Observation
-from failguard.core.outcome import learning_is_bad
+from failguard.core.outcome import learning_is_bad, learning_is_poor
 from failguard.detectors.base import Example
 from failguard.detectors.inside import EVENTS
 
@@ -24,7 +24,7 @@ class ModelWrongMode:
 
     *Trains in eval mode*: at a training batch every dropout and batch normalization is in eval mode, and so is every
     layer that learns. A model of which only parts are in eval mode, as in fine-tuning, is left alone. Where the code
-    itself passes the mode with each call, as Keras allows, it is raised only where nothing is learned as well.
+    itself passes the mode with each call, as Keras allows, it is raised only where little is learned as well.
     *Evaluated in train mode*: dropout or batch normalization was called in train mode while gradients were off.
 
     Evidence: ``trains_in_eval_mode``, ``evaluates_in_train_mode`` (1 or 0).
@@ -59,7 +59,8 @@ class ModelWrongMode:
         if setup.trains_in_eval_mode:
             text = "The model is trained in eval mode: dropout is off and batch normalization does not adapt."
             # Fine-tuning passes the mode on purpose, to keep the statistics of good weights.
-            if setup.mode_is_passed and not learning_is_bad(observation, history):
+            learns = not (learning_is_bad(observation, history) or learning_is_poor(observation, history))
+            if setup.mode_is_passed and learns:
                 severity = Severity.INFO
         elif setup.evaluates_in_train_mode:
             text = (

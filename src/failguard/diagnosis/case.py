@@ -194,10 +194,11 @@ class Case:
     def made_by_loss(self) -> bool:
         """The failing batch was at hand and finite, and so were the model's outputs: the loss made the bad value.
 
-        Loops and Lightning on a CPU always have the batch, if they were given one.
+        On a CPU the batch is at hand, if there was one to be kept; Keras names the loss only where it was.
         """
         facts = self.facts
-        looks = facts.framework in ("torch", "lightning") and facts.device == "cpu" and facts.batch_size is not None
+        has_batch = facts.framework == "keras" or (bool(facts.framework) and facts.batch_size is not None)
+        looks = has_batch and (facts.device or "").startswith("cpu")
         return looks and self.root_code == "loss.non_finite" and self.where.tensor == "loss" and not self.where.module
 
     @cached_property

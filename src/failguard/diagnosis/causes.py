@@ -210,7 +210,12 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow("wrong_mode", {"model.wrong_mode": 1.0}, (inside.wrong_mode,), r.set_mode, ("dropout", "normalization")),
     CauseRow(
         "dead_units",
-        {"activation.dead": 2.0, "metric.degenerate_predictions": 0.0, "loss.no_learning": 0.0},
+        {
+            "activation.dead": 2.0,
+            "gradient.vanishing": 0.0,
+            "metric.degenerate_predictions": 0.0,
+            "loss.no_learning": 0.0,
+        },
         (inside.dead_layer,),
         r.revive_units,
         ("learning_rate",),
@@ -350,9 +355,9 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow("data_leakage", {"data.leakage": 3.0}, (_found("data.leakage"),), r.split_apart),
     CauseRow(
         "train_validation_mismatch",
-        {"data.drift": 2.0, "metric.overfitting": 0.0},
-        (_found("data.drift", 2.0),),
-        r.prepare_alike,
+        {"metric.overfitting": 0.5, "data.drift": 3.0},
+        (learning.validation_far_off, _found("data.drift", 2.0)),
+        r.treat_alike,
     ),
     CauseRow(
         "slow_input_pipeline",

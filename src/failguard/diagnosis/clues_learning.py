@@ -32,6 +32,7 @@ __all__ = [
     "something_trainable",
     "strong_regularization",
     "validation_creeps",
+    "validation_far_off",
     "validation_learned",
     "validation_never_learned",
     "validation_turned",
@@ -45,6 +46,7 @@ FEW_PARAMETERS = 1.0
 FEW_TRAINABLE = 0.01  # share of the parameters
 ZERO_GRADIENT = 1e-12
 SHRUNK = 0.3  # of the first norm of the weights; training seldom shrinks them
+FAR_OFF = 3.0  # times a constant prediction's loss; memorised noise gets there with time, not in the first epoch
 CLIPPED_AWAY = 1e-3  # of the gradient norm
 
 
@@ -256,6 +258,8 @@ def validation_never_learned(case: Case) -> Clue | None:
     best, trivial = case.history.improvement, case.facts.trivial_loss
     if "loss" not in case.history.monitor or best.best_value is None or not trivial or trivial <= 0:
         return None
+    if validation_far_off(case) is not None:
+        return None
     if best.best_value >= (1.0 - TRIVIAL_BAND) * trivial:
         return Clue(
             # Where nothing is learned this is what was found, and no reason for it.
@@ -272,9 +276,24 @@ def validation_never_learned(case: Case) -> Clue | None:
     return None
 
 
+def validation_far_off(case: Case) -> Clue | None:
+    """Validation was far worse than a constant prediction from the first epoch on, while training was learned."""
+    best, trivial = case.history.improvement.best_value, case.facts.trivial_loss
+    val, level = _validation_losses(case), case.loss_level
+    if not val or best is None or not trivial or trivial <= 0 or level is None or level > 0.8 * trivial:
+        return None
+    if best < FAR_OFF * trivial:
+        return None
+    return Clue(
+        4.5,
+        f"{case.history.monitor[:80]} was at least {number(best)} at every epoch, {times(best / trivial)} the "
+        f"{number(trivial)} of a constant prediction, while training was learned",
+    )
+
+
 def validation_learned(case: Case) -> Clue | None:
     """For causes that need data from which something general can be learned."""
-    clue = validation_never_learned(case)
+    clue = validation_far_off(case) or validation_never_learned(case)
     return Clue(-4.0, clue.text) if clue is not None and clue.weight > 0 else None
 
 

@@ -170,10 +170,14 @@ def recurrent_without_clipping(case: Case) -> Clue | None:
 
 def loss_is_summed(case: Case) -> Clue | None:
     """The loss adds up over samples, so that gradients grow with the batch."""
-    if not case.facts.output.loss_is_summed:
+    batch = case.facts.batch_size
+    # Adaptive optimizers divide by the size of gradients.
+    if not case.facts.output.loss_is_summed or "sgd" not in case.facts.optimizer.name.lower():
         return None
-    samples = f"the {count(case.facts.batch_size)} samples" if case.facts.batch_size else "all samples"
-    return Clue(1.5, f"the loss is the sum over {samples} of a batch, and so are the gradients")
+    if batch is None or case.rate is None or case.band is None:
+        return Clue(1.0, "the loss is the sum over the samples of a batch, and so are the gradients")
+    text = f"the loss is the sum over the {count(batch)} samples of a batch, and so are the gradients"
+    return Clue(2.5 if case.rate * batch > case.band.high else 0.5, text)
 
 
 def clipping_in_place(case: Case) -> Clue | None:

@@ -13,7 +13,6 @@ from failguard.diagnosis.wording import count, number
 
 __all__ = [
     "feed_faster",
-    "prepare_alike",
     "split_apart",
     "shuffle",
     "set_mode",
@@ -306,14 +305,6 @@ def split_apart(case: Case) -> str:
     )
 
 
-def prepare_alike(case: Case) -> str:
-    """For validation unlike training."""
-    return (
-        "Prepare both alike: statistics of the training data for both, the same order of columns and classes, a split "
-        "that draws from the same time and sources."
-    )
-
-
 def feed_faster(case: Case) -> str:
     """For a step that waits for data."""
     ways = {
@@ -447,6 +438,14 @@ def fit_loss(case: Case) -> str:
     if output.loss_takes == "logits":
         return f"Use a loss that takes probabilities, or remove the {output.activation or 'activation'} before it."
     return "Use the loss that fits the targets: categorical for one class of many, binary for each of several."
+
+
+def treat_alike(case: Case) -> str:
+    """For validation data that are unlike the training data."""
+    return (
+        "Prepare training and validation data in the same way: the same scaling, with the statistics of the training "
+        "data, the same order of features and numbering of classes."
+    )
 
 
 def clear_gradients(case: Case) -> str:

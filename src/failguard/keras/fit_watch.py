@@ -15,8 +15,8 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
 from failguard.guard import Guard
 from failguard.keras.batches import BatchReader, arrays
-from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
 from failguard.keras.broadcast import broadcasts
+from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
 from failguard.keras.internals import InsideFit
 from failguard.keras.locate import locate
 from failguard.keras.loss import LossFacts, read_loss
@@ -153,8 +153,8 @@ class FitWatch:
         if self._inside is None or self._guard.should_stop:
             return
         self._guard.containment.run("looking inside", self._inside.look, rows, tap)
-        if self._inside.is_open:
-            tap.every_steps = 1  # weights are read again after the very next call
+        if self._inside.wants_next_call:
+            tap.every_steps = 1
 
     def _look_at_built_model(self) -> None:
         """A subclassed model may get its weights in the first step only."""

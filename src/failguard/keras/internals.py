@@ -42,15 +42,16 @@ class InsideFit:
         self._has_weights = keras.backend.backend() != "jax"
         self._probe = Probe(model) if self._has_weights else None
         self._reading: Internals | None = None
+        self._met_short_batch = False
         self._before: dict[str, Any] = {}
         self._layers: dict[str, list[Any]] = {}
         self._started_at = 0  # updates
         self._cost_s = 0.0
 
     @property
-    def is_open(self) -> bool:
-        """A sample waits for the next call of the train function."""
-        return self._reading is not None
+    def wants_next_call(self) -> bool:
+        """A sample waits for the very next call of the train function: its second part, or a batch of full size."""
+        return self._reading is not None or self._met_short_batch
 
     def look(self, rows: Sequence[Row], tap: Tap) -> None:
         """Rows were taken in.
@@ -64,7 +65,11 @@ class InsideFit:
             self._end()
         elif self._guard.internals_due and rows:
             self._cost_s = 0.0
-            self._begin(rows[-1], tap)
+            batch = tap.batch() if self._probe is not None else None
+            # The last batch of an epoch may hold a few samples only. It is looked at where all are like that.
+            self._met_short_batch = not self._met_short_batch and self._is_short(batch)
+            if not self._met_short_batch:
+                self._begin(rows[-1], batch, tap)
         self._cost_s += perf_counter() - started
 
     def watch_units(self, tap: Tap) -> None:
@@ -78,7 +83,14 @@ class InsideFit:
             guard.record_internals(Internals(guard.step - 1, guard.optimizer_steps, activations=seen.activations))
             guard.accounting.internals.restart(guard.step)
 
-    def _begin(self, row: Row, tap: Tap) -> None:
+    def _is_short(self, batch: Any) -> bool:
+        whole = self._facts.batch_size
+        if batch is None or whole is None:
+            return False
+        first: Any = next(iter(keras.tree.flatten(batch)), None)
+        return bool(getattr(first, "shape", None)) and int(first.shape[0]) < whole
+
+    def _begin(self, row: Row, batch: Any, tap: Tap) -> None:
         guard = self._guard
         self._layers = _by_layer(tap.applied)
         norms = None if row.gradient_norms is None else np.asarray(keras.ops.convert_to_numpy(row.gradient_norms))
@@ -103,7 +115,6 @@ class InsideFit:
                 )
             )
         reading = Internals(guard.step - 1, guard.optimizer_steps, tuple(layers), learning_rate=_rate(tap.optimizer))
-        batch = tap.batch() if self._probe is not None else None
         if self._probe is not None and batch is not None:
             seen = self._probe.look(batch, self._guard.step - 1, self._facts.loss_name, self._facts.output.loss_takes)
             if seen is not None:

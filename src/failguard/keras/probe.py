@@ -16,7 +16,8 @@ from failguard.keras.output import last_layer
 __all__ = ["Probe", "Seen"]
 
 MOST_SAMPLES = 64
-WINDOW_BATCHES = 8
+WINDOW_BATCHES = 8  # in a row, at the start of a run
+LATER_BATCHES = 4  # some dozen steps apart
 FLAT = {"sigmoid": 6.0, "tanh": 3.0}  # beyond, the slope is below 1 % of its maximum
 PINNED_SHARE = 0.95  # of the samples, for a unit that counts as saturated
 
@@ -28,7 +29,7 @@ class Seen:
     Attributes:
         minimum, maximum: Of the outputs.
         predictions: Beside the targets, where the two can be compared.
-        activations: Of the last batches, once there were eight.
+        activations: Of the last batches, once there were enough of them.
     """
 
     minimum: float
@@ -81,6 +82,7 @@ class Probe:
         model: A compiled model.
         """
         self._model = model
+        self._window = WINDOW_BATCHES
         self._units: dict[str, _Units] = {}
 
     def look(self, batch: Any, step: int, loss_name: str | None, takes: str | None) -> Seen | None:
@@ -118,8 +120,9 @@ class Probe:
 
     def _readings(self) -> tuple[ActivationReading, ...]:
         seen = {name: units for name, units in self._units.items() if units.state is not None}
-        if not seen or min(units.batches for units in seen.values()) < WINDOW_BATCHES:
+        if not seen or min(units.batches for units in seen.values()) < self._window:
             return ()
+        self._window = LATER_BATCHES
         readings = tuple(units.reading(name) for name, units in seen.items())
         self._units = {}
         return readings

@@ -143,7 +143,7 @@ class LookInside:
         if not self._spread_is_checked and name in REGRESSION and prediction is not None and target is not None:
             self._spread_is_checked = True
             if self._graph.is_plain and _is_loss_of(name, prediction, target, loss):
-                self._reader.trivial_from = ("target_spread",)
+                self._reader.trivial_from, self._reader.loss_factor = ("target_spread",), 1.0
                 self._facts.loss_name = name
                 self._reader.weigh_trivial_loss()
 

@@ -378,6 +378,8 @@ class StepWatch:
             self._facts.loss_name = loss_module_name(self._model)
         add_graph_facts(self._facts, graph)
         self._reader.trivial_from = graph.trivial_from
+        # Lightning divides for accumulation, and what is recorded is multiplied again.
+        self._reader.loss_factor = self._facts.accumulate_batches / graph.divisor
         self._reader.weigh_trivial_loss()
 
     def _index(self) -> int:
