@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import tempfile
@@ -18,11 +17,11 @@ from urllib.request import url2pathname
 from failguard.core.redaction import redact_text
 from failguard.errors import FailGuardError, InputError
 from failguard.report.run_report import RunReport
+from failguard.sinks.artifacts import ANALYSIS, record_from_artifacts
 from failguard.sinks.mlflow_session import Session, Target, Unreachable, probe
 
 __all__ = ["StoreCheck", "check_store", "open_store", "read_report", "trouble_named"]
 
-ANALYSIS = "failure_analysis.json"
 SQLITE_REMEDY = "Set MLFLOW_TRACKING_URI to a store that can be written, such as sqlite:///mlflow.db."
 
 
@@ -102,12 +101,7 @@ def read_report(run_id: str, tracking_uri: str | None = None) -> RunReport:
 
         experiment_id = run.info.experiment_id
         session = Session(client, uri, Target(uri), run_id=run_id, experiment_id=experiment_id)
-        record = _record(
-            json.loads(text(ANALYSIS)),
-            json.loads(text("failguard/resources.json") or "{}"),
-            [json.loads(line) for line in text("failguard/history.jsonl").splitlines() if line],
-            text("error_trace.txt"),
-        )
+        record = record_from_artifacts(text, "Read from MLflow. The local record of the run holds more.")
         record["run"] = {
             "record_id": run.data.tags.get("failguard.record", run_id),
             "started_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
@@ -146,41 +140,6 @@ def open_store(run_id: str, tracking_uri: str | None = None) -> tuple[Any, str]:
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=uri), check.uri
-
-
-def _record(
-    analysis: dict[str, Any], resources: dict[str, Any], history: list[dict[str, Any]], trace: str
-) -> dict[str, Any]:
-    """The parts of a report that the artifacts hold, as :meth:`RunReport.from_dict` takes them."""
-    root = analysis.get("root")
-    summary = root["message"] if root else "Nothing went wrong."
-    ends = [row["start"] + row["count"] for row in history if row.get("per") == "step" and row.get("name") == "loss"]
-    ends += [finding["step"] + 1 for finding in analysis.get("findings") or ()]
-    epochs = [row["start"] + row["count"] for row in history if row.get("per") == "epoch"]
-    record = {
-        **{
-            name: analysis.get(name) for name in ("status", "findings", "root", "compute", "environment", "fingerprint")
-        },
-        "similar_runs": analysis.get("similar_runs"),
-        "diagnosis": {
-            "summary": summary,
-            "causes": analysis.get("causes"),
-            "config_issues": analysis.get("config_issues"),
-        },
-        "resources": resources,
-        "history": history,
-        "progress": {"steps": max(ends, default=0), "epochs": max(epochs, default=0)},
-        "notes": ["Read from MLflow. The local record of the run holds more."],
-    }
-    if analysis.get("error_type"):
-        found = [f for f in analysis.get("findings") or () if f.get("code") in ("run.exception", "run.interrupted")]
-        record["exception"] = {
-            "type_name": analysis["error_type"],
-            "message": found[0].get("message", "") if found else "",
-            "trace": trace,
-            "interrupt": analysis.get("status") == "interrupted",
-        }
-    return record
 
 
 def _own_uri() -> str:
