@@ -134,7 +134,7 @@ def test_unusable_thresholds_are_named(thresholds: Any, message: str) -> None:
 
 def test_unusable_alerts_are_named() -> None:
     pytest.importorskip("apprise")
-    with pytest.raises(ConfigurationError, match="alert address .* is not understood"):
+    with pytest.raises(ConfigurationError, match=r"alert address .* is not understood"):
         FailureDetector(alerts=["#channel"])
 
 

@@ -14,6 +14,7 @@ from failguard.analysis.log import Log, read_series
 from failguard.analysis.tensorboard_log import event_files, read_events
 from failguard.core.redaction import short
 from failguard.errors import InputError
+from failguard.sinks.records import REPORT
 
 __all__ = ["RUN_ID", "read"]
 
@@ -91,6 +92,8 @@ def _read_by_content(path: Path) -> Log:
 
 def _read_folder(folder: Path) -> Log:
     """The one log in a folder."""
+    if (folder / REPORT).is_file():
+        raise InputError(f"{str(folder)!r} is a record of failguard's own: failguard report {folder}")
     for pattern in IN_FOLDERS:
         found = sorted(p for p in folder.glob(pattern) if p.is_file())
         if len(found) == 1 and "*" not in pattern:
