@@ -35,7 +35,9 @@ def read_mlflow(run_id: str, tracking_uri: str | None = None) -> Log:
     """
     run = read_metrics(run_id, tracking_uri, leave_out=OURS)
     notes: list[str] = []
-    series = {name: _numbered(name, points, notes) for name, points in run.points.items() if points.steps}
+    series = {name: points for name, points in run.points.items() if points.steps}
+    if all(min(points.steps) == max(points.steps) for points in series.values()):
+        series = {name: _numbered(name, points, notes) for name, points in series.items()}
     if series:
         log = from_records(lambda: _records(series), f"the metrics of the MLflow run {run_id}")
     else:
@@ -57,12 +59,11 @@ def _describe(log: Log, run: RunMetrics) -> None:
 
 
 def _numbered(name: str, points: Points, notes: list[str]) -> Points:
-    """The points in order, by position where they were logged without a step."""
-    steps, values = points.steps, points.values
-    if len(steps) > 1 and min(steps) == max(steps):
+    """Points that were logged without steps, by position."""
+    steps = points.steps
+    if len(steps) > 1:
         notes.append(f"{short(name)} was logged without steps: its values are counted through.")
-        return Points(type(steps)(steps.typecode, range(len(steps))), values)
-    return points
+    return Points(type(steps)(steps.typecode, range(len(steps))), points.values)
 
 
 def _records(series: Mapping[str, Points]) -> Iterator[dict[str, Any]]:

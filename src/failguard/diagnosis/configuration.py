@@ -18,7 +18,7 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
 
     Usual names are understood, also inside nested mappings: ``learning_rate`` or ``lr``, ``optimizer``, ``momentum``,
     ``weight_decay``, ``batch_size``, ``dropout``, ``epochs`` or ``max_epochs``, ``max_steps``, ``gradient_clip_val``,
-    ``accumulate_grad_batches``.
+    ``accumulate_grad_batches``; and those of MLflow's autologging, such as ``opt_name``.
 
     Args:
         config: Name to value. A value that is no number where one is needed is passed over.
@@ -40,10 +40,15 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
 
     facts = Facts(config=dict(config))
     optimizer = facts.optimizer
-    optimizer_name: object = next((leaves[n] for n in ("optimizer", "optimizer_name", "optim") if n in leaves), None)
+    optimizer_name: object = next(
+        (leaves[n] for n in ("optimizer", "optimizer_name", "opt_name", "optim") if n in leaves), None
+    )
     optimizer.name = optimizer_name if isinstance(optimizer_name, str) else ""
-    optimizer.learning_rate = number("learning_rate", "lr", "base_lr", "max_lr")
-    optimizer.momentum, optimizer.weight_decay = number("momentum"), number("weight_decay", "wd", "decay")
+    optimizer.learning_rate = number("learning_rate", "lr", "opt_learning_rate", "base_lr", "max_lr")
+    optimizer.momentum, optimizer.weight_decay = (
+        number("momentum", "opt_momentum"),
+        number("weight_decay", "opt_weight_decay", "wd"),
+    )
     schedule = next((leaves[n] for n in ("lr_scheduler_type", "lr_scheduler", "scheduler") if n in leaves), None)
     optimizer.schedule = schedule if isinstance(schedule, str) else None
     clip = number("gradient_clip_val", "max_grad_norm", "grad_clip", "clip_grad_norm", "clipnorm")

@@ -44,7 +44,8 @@ def _lines(report: RunReport) -> Iterator[str]:
     if events:
         yield from ("", "## Timeline")
         yield from _table(
-            ("Step", "Epoch", "Finding or action", "What"), [(e.step, e.epoch, e.label, e.text) for e in events]
+            ("Step", "Epoch", "Finding or action", "What"),
+            [(e.step, e.epoch, f"{e.label} (root)" if e.root else e.label, e.text) for e in events],
         )
     if report.exception is not None:
         yield from _exception(report)

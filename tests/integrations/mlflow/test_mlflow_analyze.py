@@ -94,3 +94,32 @@ def test_the_command(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["analyze", run_id, *options])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["root"]["epoch"] == 3
+
+
+def test_what_autologging_of_keras_writes(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("MLflow logs Keras on TensorFlow by itself")
+    import mlflow
+    import numpy as np
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    mlflow.set_tracking_uri(store)
+    mlflow.tensorflow.autolog(log_models=False, log_datasets=False)
+    try:
+        keras.utils.set_random_seed(0)
+        x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(2)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(1e4), loss)
+        model.fit(x, (x.sum(1) > 0).astype("int64"), epochs=8, validation_split=0.2, verbose=0)
+        run_id = mlflow.last_active_run().info.run_id
+    finally:
+        mlflow.tensorflow.autolog(disable=True)
+        mlflow.set_tracking_uri(None)
+    report = analyze(run_id, tracking_uri=store)
+    assert report.failing
+    assert report.facts.optimizer.name.lower() == "sgd"
+    assert report.facts.optimizer.learning_rate == 1e4
+    assert report.diagnosis.likely_cause == "learning_rate_too_high"
+    assert report.progress.epochs == 8
