@@ -204,7 +204,7 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
             return (bad_value and (near or spoken)) or (cause.code == "loss.divergence" and spoken)
         case "metric.no_improvement":
             if (
-                cause.code in ("metric.overfitting", "loss.no_learning")
+                cause.code in ("metric.overfitting", "loss.no_learning", "loss.oscillation")
                 or cause.code in _SETUP
                 or cause.code in _INSIDE
             ):

@@ -35,6 +35,7 @@ from failguard.settings import Settings
 __all__ = ["Guard"]
 
 PROGRESS_EVERY_S = 10.0
+RATES = frozenset({"learning_rate", "lr"})  # names under which frameworks log it
 MEMORY_SHARE = 0.1  # of free memory that a copy of the weights may take
 # After a stop for one of these the best epoch's weights are the ones worth having.
 RESTORE_CODES = frozenset({"metric.no_improvement", "metric.overfitting"})
@@ -279,6 +280,10 @@ class Guard:
             named["train_loss"] = self._loss_sum / self._loss_count
         for name, value in named.items():
             self.history.epoch_series(name).append(self.epoch, value)
+        if RATES.isdisjoint(named):
+            rate = self.containment.run("learning rate", self.host.learning_rate)
+            if rate is not None:
+                self.history.epoch_series("learning_rate").append(self.epoch, rate)
         last_step = self.step - 1
         monitor = self.settings.monitor
         if monitor in named and (validated or not monitor.startswith("val")):

@@ -488,3 +488,18 @@ def test_a_summed_loss_is_evidence_for_large_updates(make_history, make_finding)
     assert cause.code == "learning_rate_too_high"
     assert any("the sum over the 64 samples" in e for e in cause.evidence)
     assert cause.remedy.startswith("Average the loss")
+
+
+def test_a_schedule_that_ends_too_early_is_a_rate_that_is_too_low(make_history, make_finding):
+    rates = [0.05 * 0.1**i for i in range(25)]
+    history = make_history([2.25] * 400, [0.5] * 400, epochs={"learning_rate": rates}, optimizer=SGD, max_epochs=25)
+    cause = diagnose([f := make_finding("loss.no_learning", 399)], f, history, None).causes[0]
+    assert cause.code == "learning_rate_too_low"
+    assert "once per epoch" in cause.remedy
+
+
+def test_a_schedule_that_ends_with_the_run_is_none(make_history, make_finding):
+    rates = [0.05 * (1 - i / 25) for i in range(25)]
+    history = make_history([2.25] * 400, [0.5] * 400, epochs={"learning_rate": rates}, optimizer=SGD, max_epochs=25)
+    causes = diagnose([f := make_finding("loss.no_learning", 399)], f, history, None).causes
+    assert all(c.code != "learning_rate_too_low" for c in causes)

@@ -22,6 +22,7 @@ WINDOW = 8  # values that make up "just before the failure"
 SMOOTHING = 5  # values whose median is a level
 RISEN = 2.0  # times the level that counts as risen; a loss of single batches varies by less than that
 BEYOND_NOISE = 10.0  # times the level
+RATE_GONE = 1e-3  # of the highest rate: nothing is learned any more
 WARM = 8  # values that show what is normal
 JUMP = 100.0  # times the level: more than any update from good data does
 CONFIRMED_IN = 32  # steps that the detector of divergence looks at
@@ -167,6 +168,21 @@ class Case:
             if any(layer.weight_norm is not None for layer in reading.layers)
         ]
         return norms[-1] / norms[0] if len(norms) > 1 and norms[0] > 0.0 and math.isfinite(norms[-1]) else None
+
+    @cached_property
+    def rate_gone(self) -> tuple[float, int, int] | None:
+        """Where the schedule ended learning in the first half of the epochs: highest rate, epoch, epochs in all."""
+        series = next(
+            (self.history.epochs[name] for name in ("learning_rate", "lr") if name in self.history.epochs), None
+        )
+        rates = [] if series is None else series.values.tolist()
+        top = max((r for r in rates if math.isfinite(r)), default=0.0)
+        start = self.facts.optimizer.learning_rate  # the first epoch may have ended it already
+        top = max(top, start if start is not None else 0.0)
+        alive = [i for i, r in enumerate(rates) if not r < RATE_GONE * top]
+        last = alive[-1] + 1 if alive else 0
+        total = max(self.facts.max_epochs or 0, len(rates))
+        return (top, last, total) if len(rates) >= 4 and top > 0.0 and last <= total / 2 and last < len(rates) else None
 
     @cached_property
     def loss_level(self) -> float | None:

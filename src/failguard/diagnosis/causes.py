@@ -107,6 +107,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
             values.bad_input_against,
             inside.large_updates,
             inside.died_later,
+            learning.swings,
         ),
         r.lower_learning_rate,
         ("optimizer", "learning_rate", "momentum", "schedule"),
@@ -200,8 +201,8 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "loss_function_mismatch",
-        {"model.output_mismatch": 1.0},
-        (inside.loss_does_not_fit,),
+        {"model.output_mismatch": 1.0, "loss.divergence": 0.0},
+        (inside.loss_does_not_fit, learning.falls_without_bound),
         r.fit_loss,
         ("output_width", "loss"),
     ),
@@ -283,7 +284,13 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "learning_rate_too_low",
-        {"loss.no_learning": 0.5, "loss.plateau": 0.0, "update.too_small": 1.5, "metric.degenerate_predictions": 0.0},
+        {
+            "loss.no_learning": 0.5,
+            "loss.plateau": 0.5,
+            "update.too_small": 1.5,
+            "weights.frozen": 0.5,
+            "metric.degenerate_predictions": 0.0,
+        },
         (
             learning.low_rate,
             learning.clipped_away,

@@ -18,6 +18,7 @@ __all__ = [
     "clipped_away",
     "constant_prediction",
     "explained_otherwise",
+    "falls_without_bound",
     "enough_updates",
     "few_updates",
     "gradients_flow",
@@ -31,6 +32,7 @@ __all__ = [
     "regularized",
     "something_trainable",
     "strong_regularization",
+    "swings",
     "validation_creeps",
     "validation_far_off",
     "validation_learned",
@@ -103,7 +105,13 @@ def validation_creeps(case: Case) -> Clue | None:
 
 def explained_otherwise(case: Case) -> Clue | None:
     """For causes under which a model that is able to learn does not."""
-    clue = validation_creeps(case) or weights_stand_still(case) or strong_regularization(case) or clipped_away(case)
+    clue = (
+        validation_creeps(case)
+        or weights_stand_still(case)
+        or strong_regularization(case)
+        or clipped_away(case)
+        or (low_rate(case) if case.rate_gone is not None else None)
+    )
     return None if clue is None else Clue(-2.0 * clue.weight, clue.text)
 
 
@@ -144,7 +152,7 @@ def gradients_zero(case: Case) -> Clue | None:
 def rate_is_usual(case: Case) -> Clue | None:
     """The learning rate can be ruled out as the reason that nothing is learned."""
     rate, band = case.rate, case.band
-    if rate is None or band is None:
+    if rate is None or band is None or case.rate_gone is not None:
         return None
     if rate > band.high:
         return Clue(-2.0, f"{rate_words(case)} is high enough to explain it")
@@ -154,7 +162,10 @@ def rate_is_usual(case: Case) -> Clue | None:
 
 
 def low_rate(case: Case) -> Clue | None:
-    """The learning rate is below the optimizer's usual ones."""
+    """The learning rate is below the optimizer's usual ones, or soon was."""
+    if case.rate_gone is not None:
+        top, last, total = case.rate_gone
+        return Clue(4.0, f"the schedule took the rate from {number(top)} to nothing by epoch {last} of {total}")
     rate, band = case.rate, case.band
     if rate is None or band is None:
         return None
@@ -225,6 +236,18 @@ def strong_regularization(case: Case) -> Clue | None:
         what = f"the penalty {penalty}" if penalty else f"weight decay {number(decay or 0.0)}"
         return Clue(3.5, f"{what} has pulled the weights to {shrunk:.2g} of their first norm")
     return None
+
+
+def swings(case: Case) -> Clue | None:
+    """Training and validation swing together: the weights jump back and forth."""
+    found = next((f for f in case.findings if f.code == "loss.oscillation"), None)
+    return None if found is None else Clue(0.7, found.message.rstrip("."))
+
+
+def falls_without_bound(case: Case) -> Clue | None:
+    """The loss has no lower bound."""
+    found = next((f for f in case.findings if f.evidence.get("falls_without_bound")), None)
+    return None if found is None else Clue(4.0, found.message.rstrip("."))
 
 
 def clipped_away(case: Case) -> Clue | None:

@@ -6,7 +6,7 @@ import math
 import re
 
 from failguard.diagnosis.case import Case
-from failguard.diagnosis.clues_learning import clipped_away
+from failguard.diagnosis.clues_learning import clipped_away, falls_without_bound
 from failguard.diagnosis.config_lint import MOST_DECAY, MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
@@ -87,6 +87,11 @@ def raise_learning_rate(case: Case) -> str:
     if clipped_away(case) is not None:
         limit, level = clipping_limit(case.facts) or 0.0, case.gradient_level or 0.5
         return f"Raise the clipping limit from {number(limit)} to {2.0 * level:.1g}, or clip no more."
+    if case.rate_gone is not None:
+        return (
+            f"Let the schedule last for all {case.rate_gone[2]} epochs: if it counts epochs, step it once per epoch, not "
+            "after every batch."
+        )
     rate, raised = case.facts.optimizer.learning_rate, raised_rate(case.facts.optimizer)
     if rate is None or raised is None:
         return "Raise the learning rate tenfold."
@@ -429,6 +434,8 @@ def fit_output(case: Case) -> str:
 
 def fit_loss(case: Case) -> str:
     """For a loss that takes something else."""
+    if falls_without_bound(case) is not None:
+        return "Check the sign of the loss: what is minimized must have a lower bound. Keep a learned variance above 0."
     output = case.facts.output
     if output.loss_takes == "probabilities" and output.activation in (None, "linear"):
         keras = case.facts.framework == "keras"

@@ -17,7 +17,7 @@ from failguard.guard import Guard
 from failguard.keras.batches import BatchReader, arrays
 from failguard.keras.broadcast import broadcasts
 from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
-from failguard.keras.internals import InsideFit
+from failguard.keras.internals import InsideFit, learning_rate
 from failguard.keras.locate import locate
 from failguard.keras.loss import LossFacts, read_loss
 from failguard.keras.modes import ModeWatch
@@ -311,6 +311,10 @@ class FitWatch:
     def non_finite_weights(self) -> list[str]:
         """Names of weights that are not finite."""
         return non_finite_variables(self._model)
+
+    def learning_rate(self) -> float | None:
+        """The rate of the next update. JAX keeps the count of updates that schedules need away from the optimizer."""
+        return learning_rate(self._model.optimizer) if self._has_weights_in_epoch else None
 
     def locate(self, finding: Finding) -> Where | None:
         """Look again at the failing batch, where it was kept. Two findings of one step have one place."""

@@ -17,7 +17,7 @@ from failguard.guard import Guard
 from failguard.keras.probe import Probe
 from failguard.keras.tap import Row, Tap
 
-__all__ = ["InsideFit"]
+__all__ = ["InsideFit", "learning_rate"]
 
 MOST_LAYERS = 200  # of a larger model the first ones
 MOST_ELEMENTS = 4096  # of a weight matrix, evenly strided
@@ -114,7 +114,9 @@ class InsideFit:
                     weight_norm=None if before is None else math.hypot(*(float(np.linalg.norm(w)) for w in before)),
                 )
             )
-        reading = Internals(guard.step - 1, guard.optimizer_steps, tuple(layers), learning_rate=_rate(tap.optimizer))
+        reading = Internals(
+            guard.step - 1, guard.optimizer_steps, tuple(layers), learning_rate=learning_rate(tap.optimizer)
+        )
         if self._probe is not None and batch is not None:
             seen = self._probe.look(batch, self._guard.step - 1, self._facts.loss_name, self._facts.output.loss_takes)
             if seen is not None:
@@ -179,7 +181,8 @@ def _sample(variable: Any) -> Any:
     return np.array(keras.ops.convert_to_numpy(flat[::stride]), dtype=np.float32)
 
 
-def _rate(optimizer: Any) -> float | None:
+def learning_rate(optimizer: Any) -> float | None:
+    """The rate of the next update, of a schedule too; ``None`` where an optimizer has none."""
     try:
         return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     except (AttributeError, TypeError, ValueError):

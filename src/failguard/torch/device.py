@@ -109,6 +109,7 @@ class DeviceStepWatch(StepWatch):
         """As in :class:`StepWatch`, but nothing is known yet: always ``True``."""
         if self._loss is not None:
             self._record_loss(factor)
+        self._newest_optimizer = optimizer
         self._updates += 1
         if self._updates == 1 and not self._has_failed:
             try:

@@ -78,6 +78,7 @@ class StepWatch:
         self._starts_epoch = False
         self._keep_statistics_at = math.inf
         self._chores_at = math.inf
+        self._newest_optimizer: Any = None
         # For the quick look:
         self._quick_optimizer: Any = None
         self._quick_parameter: Any = None
@@ -194,6 +195,7 @@ class StepWatch:
         guard = self._guard
         if self._loss is not None:
             self._record_loss(factor)
+        self._newest_optimizer = optimizer
         repeated = once_per_batch and self._updates > 0
         self._updates += 1
         bad = self._has_bad_loss
@@ -286,6 +288,14 @@ class StepWatch:
     def non_finite_weights(self) -> list[str]:
         """See :meth:`failguard.core.host.Host.non_finite_weights`. Running statistics count as weights."""
         return [*non_finite_parameters(self._model), *self._statistics.non_finite()]
+
+    def learning_rate(self) -> float | None:
+        """See :meth:`failguard.core.host.Host.learning_rate`. Of the first parameter group."""
+        groups = getattr(self._newest_optimizer, "param_groups", None)
+        rate = groups[0].get("lr") if groups else None
+        if isinstance(rate, Tensor):
+            return float(rate) if rate.device.type == "cpu" and rate.numel() == 1 else None
+        return float(rate) if isinstance(rate, int | float) else None
 
     def locate(self, finding: Finding) -> Where | None:
         """See :meth:`failguard.core.host.Host.locate`."""
