@@ -11,7 +11,7 @@ WORKERS ?= 2
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
 	@echo "make test       lint, types, import contracts and every test"
-	@echo "make test-browser   the report in Chromium, from disk and in MLflow; installs Chromium when needed (Debian)"
+	@echo "make test-browser   report and documentation in Chromium, from disk and in MLflow; installs it when needed (Debian)"
 	@echo "make docs       the documentation site, under build/site; warnings are errors"
 	@echo "make unit       the tests that load no framework, in seconds"
 	@echo "make format     format and fix the code"
