@@ -119,7 +119,7 @@ def test_what_autologging_of_keras_writes(store: str, monkeypatch: pytest.Monkey
         mlflow.set_tracking_uri(None)
     report = analyze(run_id, tracking_uri=store)
     assert report.failing
-    assert report.facts.optimizer.name.lower() == "sgd"
+    assert report.facts.optimizer.name.lower().startswith("sgd"), "Keras numbers its objects"
     assert report.facts.optimizer.learning_rate == 1e4
     assert report.diagnosis.likely_cause == "learning_rate_too_high"
     assert report.progress.epochs == 8
