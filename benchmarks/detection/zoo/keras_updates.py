@@ -290,7 +290,7 @@ class NoTrainingMode(keras.Model):
     "model.wrong_mode",
     "wrong_mode",
     also="loss.no_learning loss.divergence loss.plateau loss.spike gradient.exploding gradient.vanishing"
-    " activation.dead data.scale loss.non_finite loss.oscillation",
+    " metric.degenerate_predictions activation.dead data.scale loss.non_finite loss.oscillation",
 )
 def trains_in_eval_mode(watch: Any, fault: bool, seed: int) -> float:
     """training=False is passed on: batch norm never sees a batch, the raw pixels go right through."""

@@ -169,7 +169,12 @@ def unscaled_inputs(watch: Any, fault: bool, seed: int) -> float:
     return accuracy(fit(model, d, watch, 25), d)
 
 
-@case("keras/unscaled-wine", "data.scale loss.no_learning loss.plateau", "unscaled_inputs", also=BLOWN + " " + WAKE)
+@case(
+    "keras/unscaled-wine",
+    "data.scale loss.no_learning loss.plateau",
+    "unscaled_inputs",
+    also=BLOWN + " activation.saturated " + WAKE,
+)
 def unscaled_wine(watch: Any, fault: bool, seed: int) -> float:
     """Raw features, one of them in the thousands, and Adam (31627380)."""
     d = sets.wine(seed, raw=fault)

@@ -148,7 +148,7 @@ def tanh_raw_targets(watch: Any, fault: bool, seed: int) -> float:
     "lightning/nll-of-logits",
     "model.output_mismatch loss.divergence",
     "loss_function_mismatch output_activation_mismatch",
-    also="gradient.exploding loss.no_learning update.too_large",
+    also="gradient.exploding loss.no_learning update.too_large loss.non_finite gradient.non_finite metric.non_finite",
     about="nll_loss without log_softmax: the loss falls without end and nothing is learned well",
 )
 def nll_of_logits(watch: Any, fault: bool, seed: int) -> float:

@@ -331,7 +331,7 @@ class EvalMode(Plain):
     "model.wrong_mode",
     "wrong_mode",
     also="loss.no_learning loss.divergence loss.plateau loss.spike gradient.exploding gradient.vanishing"
-    " metric.overfitting activation.dead data.scale loss.non_finite loss.oscillation",
+    " metric.overfitting metric.degenerate_predictions activation.dead data.scale loss.non_finite loss.oscillation",
 )
 def trains_in_eval_mode(watch: Any, fault: bool, seed: int) -> float:
     """Batch norm that never sees a batch, in a deep network ."""

@@ -13,7 +13,7 @@ __all__ = ["accuracy_is_trivial", "learning_is_bad", "learning_is_poor", "predic
 
 # A run is given this long before its loss is held against it. A warm-up or a plateau at the start is no failure yet.
 LEAST_UPDATES = 100
-LEAST_SHARE = 0.25  # of the plan
+LEAST_SHARE = 0.35  # of the plan
 WITHOUT_PLAN_UPDATES = 300
 SLOW_STARTS = ("warm", "onecycle", "lambda", "linear", "sequential")  # schedules that may begin near a rate of zero
 # Shares of the trivial predictor's loss that count as nothing learned. Heavy-tailed targets move their own variance.

@@ -17,6 +17,8 @@ from failguard.detectors.inside import EVENTS, held_since, layers_at
 
 __all__ = ["ActivationDead", "ActivationSaturated"]
 
+STRONG_DROPOUT = 0.7
+
 
 def _reading(step: int, kind: str, units: int, *, dead: int = 0, saturated: int = 0) -> Internals:
     unit = ActivationReading("hidden", kind, units, dead, saturated, batches=8, samples=256)
@@ -29,8 +31,8 @@ class ActivationDead:
 
     Counted is a unit (a channel of a convolution) that was never above zero in any of ``min_batches`` batches; zeros in
     single batches are the nature of ReLU. More than ``min_share`` of a layer is a *warning*, raised only where nothing
-    is learned as well. So is a layer of a network with ReLU that gets a gradient of exactly zero in three samples in a
-    row while a later layer gets one.
+    is learned as well. So is a layer of a network with ReLU, and without dropout of 0.7 or more, that gets a gradient
+    of exactly zero in three samples in a row while a later layer gets one.
 
     Evidence: ``dead_units``, ``units``, ``batches``, ``samples``, ``layers_affected``, ``since_step``.
 
@@ -88,7 +90,9 @@ class ActivationDead:
         )
 
     def _without_gradient(self, observation: Observation, history: History) -> Finding | None:
-        if not any("relu" in name.lower() for name in history.facts.model.activations):
+        model = history.facts.model
+        # Strong dropout can switch off all that a batch would have reached.
+        if not any("relu" in name.lower() for name in model.activations) or (model.dropout or 0.0) >= STRONG_DROPOUT:
             return None
         held = held_since(history, lambda r: bool(_cut_off(r)) if r.layers else None, least=3)
         if held is None:

@@ -29,6 +29,7 @@ GLANCE = 96  # steps that the cheap first test looks at
 CHANCE = 1e-5  # how many runs of high losses as long as a spike's may be expected from heavy tails
 SETTLE = 40  # steps after a spike in which the loss has to be back
 MOST = 8  # humps near the height of a spike within the steps looked at; with more of them the loss swings anyway
+LASTING = 8  # steps: a shorter one is a bad batch or two, from which the run recovers at once
 LONGEST = 256  # steps; what stays up longer is a new level
 PERIODIC = ("restart", "cycl")  # schedules under which the loss jumps by design
 
@@ -69,9 +70,9 @@ class LossSpike:
     restarts or cycles.
 
     ``info`` for a single one. ``warning`` where there are two or more within the 4,096 steps looked at, or where one
-    is higher than ``large_share`` of what was learned; per epoch only where the validation loss jumped as well, or,
-    without validation, losses are positive, since a few samples with absurd targets raise the mean of an epoch, too,
-    and bad episodes a negative return.
+    is higher than ``large_share`` of what was learned and lasts for 8 steps at least; per epoch only where the
+    validation loss jumped as well, or, without validation, losses are positive, since a few samples with absurd targets
+    raise the mean of an epoch, too, and bad episodes a negative return.
     One that does not come back is ``loss.divergence``.
 
     Evidence: ``spikes``, ``highest_loss``, ``level_before``, ``height_in_sigmas``, ``share_of_progress``,
@@ -282,7 +283,8 @@ class LossSpike:
             return None
         spike, sigma, progress = max(found, key=lambda f: f[0].height)
         share = spike.height / progress
-        serious = seen_elsewhere and (len(found) > 1 or share >= self.large_share)
+        threw_back = share >= self.large_share and (unit == "epochs" or spike.width >= LASTING)
+        serious = seen_elsewhere and (len(found) > 1 or threw_back)
         evidence = {
             "spikes": float(len(found)),
             "highest_loss": bounded(spike.base + spike.height),

@@ -37,7 +37,8 @@ class MetricOverfitting:
 
     With ``m`` the newer half of the epochs since the best one, at least ``min_epochs`` and at most 5, the *rise* is the
     median of the last ``m`` validation losses over the best one, as a share of the best one (where losses are negative:
-    of the progress made until then). Where the progress was less than the best loss, much of that cannot be learned:
+    of the progress made until then, from the higher one of the first training loss and the first three validation
+    losses). Where the progress was less than the best loss, much of that cannot be learned:
     the share is then of their geometric mean, or of half the best loss if that is more. The *fall* is the median of the
     last ``m`` training losses below their median around the best epoch, as a share of that. The finding needs a rise
     above ``min_rise``, a fall above ``min_fall``, and a median higher above the mean of the best epoch and its
@@ -202,7 +203,8 @@ class MetricOverfitting:
         if since < self.min_epochs:
             return None
         lowest = float(v[best])
-        progress = median(v[:3].tolist()) - lowest
+        # Much may be learned before the first validation; the mean over the first epoch is from before it.
+        progress = max(median(v[:3].tolist()), float(t[0])) - lowest
         unit = lowest if lowest > 0.0 else progress
         if not unit > 0.0:
             return None

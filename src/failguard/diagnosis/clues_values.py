@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from failguard.core.codes import NON_FINITE_CODES
 from failguard.diagnosis.case import JUMP, WARM, Case, Clue
 from failguard.diagnosis.wording import count, number, times
 
@@ -35,13 +36,14 @@ __all__ = [
 ]
 
 SURE_EXPLOSION = 1e4  # times the level, within a few steps
+LARGE_NORM = 100.0  # of gradients in the first steps, unclipped
 BURST = 10.0  # a gradient norm that many times its level
 
 
 def bad_input(case: Case) -> Clue | None:
     """The data of the failing batch are not finite."""
     where = case.where
-    if where.tensor in ("input", "target"):
+    if where.tensor in ("input", "target") and case.root_code in NON_FINITE_CODES:
         batch = "" if where.batch is None else f" of batch {where.batch}"
         return Clue(6.0, f"the {where.tensor}{batch} holds a value that is not finite")
     if "data.non_finite" in case.codes:
@@ -152,7 +154,10 @@ def gradient_burst(case: Case) -> Clue | None:
     """The gradient norm shot up before the failure."""
     approach = case.gradient_approach
     if approach is None or not approach.level > 0:
-        return None
+        level = case.gradient_level or 0.0
+        if case.updates > WARM or level < LARGE_NORM or case.root_code == "gradient.exploding":
+            return None
+        return Clue(0.8, f"the gradient norm was {number(level)} just before")
     ratio = approach.peak / approach.level
     if ratio >= (BURST if approach.count >= WARM else JUMP):
         return Clue(1.5, f"the gradient norm reached {number(approach.peak)}, {times(ratio)} its level before")
