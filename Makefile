@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types contracts unit format bench bench-detection calibrate clean help
+.PHONY: demo test test-browser docs lint types contracts unit format bench bench-detection calibrate clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
 	@echo "make test       lint, types, import contracts and every test"
+	@echo "make test-browser   report and documentation in Chromium, from disk and in MLflow; installs it when needed (Debian)"
+	@echo "make docs       the documentation site, under build/site; warnings are errors"
 	@echo "make unit       the tests that load no framework, in seconds"
 	@echo "make format     format and fix the code"
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
@@ -30,7 +32,14 @@ demo: $(READY)
 	$(BIN)/failguard demo
 
 test: lint types contracts
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not browser"
+
+test-browser: $(READY)
+	scripts/install_browser.sh
+	$(BIN)/python -m pytest -m browser tests/browser
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -43,7 +52,7 @@ contracts: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY)
-	$(BIN)/python -m pytest -m "not framework and not slow"
+	$(BIN)/python -m pytest -m "not framework and not slow and not browser"
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -52,7 +52,9 @@ def test_the_distribution_is_declared_as_agreed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == "failguard-ml"
     assert project["license"] == "Apache-2.0"
-    assert set(project["optional-dependencies"]) == {"lightning", "keras", "data", "serve", "alerts", "all"}
+    assert set(project["optional-dependencies"]) == {
+        *("lightning", "keras", "data", "serve", "alerts", "tensorboard", "all"),
+    }
     (lightning,) = (d for d in project["optional-dependencies"]["lightning"] if d.startswith("lightning"))
     assert "!=2.6.2" in lightning
     assert "!=2.6.3" in lightning

@@ -305,8 +305,7 @@ class Guard:
         if self.finished or isinstance(error, TrainingFailure):
             return
         self._ending = True
-        facts = exception_facts(error)
-        self._recorder.exception = facts
+        facts = self._recorder.raised(exception_facts(error))
         self._look(Event.EXCEPTION, exception=facts)
 
     def finish(self) -> None:

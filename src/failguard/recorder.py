@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 from failguard.accounting import Accounting
@@ -19,11 +19,13 @@ from failguard.core.observation import ExceptionFacts
 from failguard.core.redaction import redact, redact_text
 from failguard.core.run_info import RunInfo
 from failguard.diagnosis import diagnose, fingerprint
+from failguard.diagnosis.exceptions import classify
 from failguard.episodes import root_of
 from failguard.report.run_report import ActionTaken, Compute, Progress, RunReport
 from failguard.resources import Sampler, environment
 from failguard.settings import Settings
 from failguard.sinks.delivery import Delivery, sinks_for
+from failguard.sinks.rank_errors import first_error, leave_error
 
 __all__ = ["Recorder"]
 
@@ -56,6 +58,7 @@ class Recorder:
         self._sampler: Sampler | None = None
         self._delivery: Delivery | None = None
         self._started_at = perf_counter()
+        self._started_wall_s = time()
         self._ended_at: float | None = None
         self._final: RunReport | None = None
         self._run = RunInfo(record_id="", started_at="", framework=framework)
@@ -70,6 +73,7 @@ class Recorder:
         settings = self._settings
         now = datetime.now(UTC).astimezone()
         facts.config = config = self._copied("config", facts.config if settings.config is None else settings.config)
+        facts.patience = settings.patience
         self._started_at = perf_counter()
         self._run = RunInfo(
             record_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
@@ -131,6 +135,24 @@ class Recorder:
         self._notes.append(remark)
         return True
 
+    def raised(self, exception: ExceptionFacts) -> ExceptionFacts:
+        """Training raised. A rank that lost the others looks for the error of the one that failed first.
+
+        Returns:
+            The exception that explains the end of the run.
+        """
+        self.exception = exception
+        writes_files = not (isinstance(self._settings.sinks, Sequence) and not self._settings.sinks)
+        if self._history.facts.world_size > 1 and writes_files and not exception.interrupt:
+            if self._delivery is None:
+                leave_error(self._settings.record_dir, exception)
+            elif classify(exception)[0].cause == "network_or_collective_failure":
+                first = first_error(self._settings.record_dir, self._started_wall_s)
+                if first is not None:
+                    rank, self.exception = first
+                    self.note(f"Rank {rank} failed first; this rank then raised {exception.type_name}.")
+        return self.exception
+
     def progress(self, numbers: Progress) -> None:
         """Hand the report so far to the sinks."""
         if self._delivery is not None:
@@ -190,7 +212,9 @@ class Recorder:
             history=list(self._history.rows()),
             locations={} if self._delivery is None else self._delivery.locations(),
         )
-        diagnosis = self._containment.run("diagnosis", diagnose, findings, root, self._history, self.exception)
+        diagnosis = self._containment.run(
+            "diagnosis", diagnose, findings, root, self._history, self.exception, resources
+        )
         if diagnosis is not None:
             report.diagnosis = diagnosis
         if report.failing:

@@ -9,15 +9,39 @@ import pytest
 
 from failguard.analysis.columns import roles_of
 from failguard.analysis.course import Course, arrange
-from failguard.analysis.log import Log, read_series
-from failguard.errors import InputError
+from failguard.analysis.course_rows import Epoch
+from failguard.analysis.log import Log, in_memory, read_series
+from failguard.errors import ConfigurationError, InputError
 
 
-def course_of(columns: dict[str, Any], per: Any = None, monitor: str = "val_loss") -> Course:
-    return arrange(read_series(columns), per, monitor)
+class Collected:
+    """A course with its events as lists. ``ends[i]`` steps come before the end of epoch ``i``."""
+
+    def __init__(self, course: Course) -> None:
+        self.per, self.monitor, self.notes = course.per, course.monitor, course.notes
+        self.learning_rate = course.learning_rate
+        self.steps: list[int] = []
+        self.losses: list[float | None] = []
+        self.gradient_norms: list[float | None] = []
+        self.epochs: list[Epoch] = []
+        self.ends: list[int] = []
+        for event in course.events():
+            if isinstance(event, Epoch):
+                self.epochs.append(event)
+                self.ends.append(len(self.steps))
+            else:
+                self.steps.append(event.step)
+                self.losses.append(event.loss)
+                self.gradient_norms.append(event.gradient_norm)
+        assert len(self.steps) <= course.steps or not self.steps
+        assert len(self.epochs) <= course.epochs
 
 
-def said(course: Course, text: str) -> bool:
+def course_of(columns: dict[str, Any], per: Any = None, monitor: str = "val_loss", given: Any = None) -> Collected:
+    return Collected(arrange(read_series(columns), per, monitor, given))
+
+
+def said(course: Collected, text: str) -> bool:
     return any(text in note for note in course.notes)
 
 
@@ -76,7 +100,8 @@ def test_lightning_csv_logger_per_step() -> None:
     assert course.per == "step"
     assert course.steps == [1, 3, 5, 7]
     assert course.losses == [1.0, 0.8, 0.6, 0.4]
-    assert [(e.epoch, e.step, e.end) for e in course.epochs] == [(0, 3, 2), (1, 7, 4)]
+    assert [(e.epoch, e.step) for e in course.epochs] == [(0, 3), (1, 7)]
+    assert course.ends == [2, 4]
     assert course.epochs[0].metrics == {"val_loss": 0.9, "train_loss": 0.95}
     assert said(course, "there is a column 'train_loss_step'")
 
@@ -224,10 +249,14 @@ def test_no_loss_at_all() -> None:
 
 
 def test_text_in_a_needed_column_is_refused_and_elsewhere_left_out() -> None:
-    columns: dict[str, Any] = {"loss": [1.0, None], "lr": [0.1, None]}
+    def log_with(text: dict[str, str]) -> Log:
+        log = in_memory({"loss": [1.0, None], "lr": [0.1, None]})
+        log.text = text
+        return log
+
     with pytest.raises(InputError, match="'loss' holds text at row 3: 'oops'"):
-        arrange(Log(dict(columns), text={"loss": "row 3: 'oops'"}), None, "val_loss")
-    course = arrange(Log(dict(columns), text={"phase": "row 2: 'train'"}), None, "val_loss")
+        arrange(log_with({"loss": "row 3: 'oops'"}), None, "val_loss")
+    course = Collected(arrange(log_with({"phase": "row 2: 'train'"}), None, "val_loss"))
     assert said(course, "Text was left out in the columns 'phase'")
     assert course.learning_rate == 0.1
 
@@ -281,3 +310,23 @@ def test_gradient_norms_without_a_loss_count_as_steps() -> None:
     course = course_of({"step": [0, 1, 2], "loss": [2.0, None, 1.0], "grad_norm": [None, 5.0, 6.0]})
     assert course.losses == [2.0, None, 1.0]
     assert course.gradient_norms == [None, 5.0, 6.0]
+
+
+def test_columns_can_be_named() -> None:
+    columns = {"objective": [3.0, 2.0, 1.0], "cost": [3.0, 2.5, 2.6], "loss": [0.0, 0.0, 0.0]}
+    course = course_of(columns, given={"train_loss": "objective", "val_loss": "cost"}, per="epoch")
+    assert course.epochs[1].metrics == {"train_loss": 2.0, "val_loss": 2.5, "loss": 0.0}
+    assert said(course, "training loss per epoch from 'objective', validation loss from 'cost'")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"train": "loss"}, "'train' is no role. Roles: train_loss, .* Did you mean 'train_loss'"),
+        ({"val_loss": "los"}, "no column 'los' for val_loss .* Did you mean 'loss'"),
+        ({"val_loss": "loss", "train_loss": "loss"}, "given twice"),
+    ],
+)
+def test_wrong_names_of_columns(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        course_of({"loss": [1.0, 2.0]}, given=given)

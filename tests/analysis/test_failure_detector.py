@@ -133,8 +133,9 @@ def test_unusable_thresholds_are_named(thresholds: Any, message: str) -> None:
 
 
 def test_unusable_alerts_are_named() -> None:
-    with pytest.raises(ConfigurationError, match="alerts"):
-        FailureDetector(alerts=["#channel"])  # type: ignore[list-item]
+    pytest.importorskip("apprise")
+    with pytest.raises(ConfigurationError, match=r"alert address .* is not understood"):
+        FailureDetector(alerts=["#channel"])
 
 
 @pytest.mark.parametrize(
@@ -156,3 +157,13 @@ def test_unusable_streams_are_named(stream: Any, message: str) -> None:
 
 def test_is_a_public_name() -> None:
     assert failguard.FailureDetector is FailureDetector
+
+
+def test_addresses_are_told_and_a_failure_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("apprise")
+    dead = "json://127.0.0.1:9/hunter2"
+    for detector in (FailureDetector(alerts=[dead]), FailureDetector(alert_channel=dead)):
+        caplog.clear()
+        assert detector.monitor_training([{"loss": math.nan}]) == "divergence"
+        assert "an alert failed: json://..." in caplog.text
+        assert "hunter2" not in caplog.text

@@ -186,8 +186,10 @@ class DataFrame:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("run.jsonl", r"'.jsonl' files are not supported .* CSV files with a header"),
-        ("0123456789abcdef0123456789abcdef", "not supported"),
+        ("run.jsonl", r"'run.jsonl' does not exist"),
+        ("run.txt", r"no file 'run.txt'.* MLflow run"),
+        ("0123456789abcdef0123456789abcdef", "no run '0123456789abcdef"),
+        ("a\0b.csv", "null byte"),
         ("", "cannot be analysed"),
         (None, "cannot be analysed"),
         (3, "cannot be analysed"),

@@ -74,8 +74,8 @@ def test_nothing_to_look_at(source: dict[str, Any]) -> None:
 
 def test_empty_series_are_left_out() -> None:
     log = read_series({"loss": [1.0], "val_loss": []})
-    assert list(log.columns) == ["loss"]
-    assert not log.ragged
+    assert log.names == ["loss"]
+    assert log.ragged is None
 
 
 @pytest.mark.framework

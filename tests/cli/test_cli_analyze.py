@@ -84,3 +84,42 @@ def test_lines_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -
     monkeypatch.setenv("COLUMNS", columns)
     widest = max(map(len, analyze(BAD).stdout.splitlines()))
     assert widest <= max(40, min(int(columns), 100))
+
+
+def test_columns_and_configuration_can_be_given() -> None:
+    rows = "".join(f"{i},{2.3 * 1.5**i},{i}\n" for i in range(60))
+    options = [
+        "--column",
+        "train_loss=cost",
+        "--per",
+        "step",
+        "--config",
+        "lr=50",
+        "--config",
+        "optimizer=SGD",
+        "--json",
+    ]
+    report = json.loads(analyze("step,cost,loss\n" + rows, *options, "--json").stdout)
+    assert report["root"]["code"] == "loss.divergence"
+    assert report["diagnosis"]["causes"][0]["code"] == "learning_rate_too_high"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--column", "cost"], "'cost' is no pair NAME=VALUE"),
+        (["--column", "val=loss"], "'val' is no role"),
+        (["--column", "val_loss=cost"], "no column 'cost'"),
+    ],
+)
+def test_options_that_cannot_be_used(options: list[str], message: str) -> None:
+    result = analyze("epoch,loss\n0,1\n", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_markdown_is_written() -> None:
+    analyze(BAD, "--md", "report.md")
+    assert "failguard explain" not in Path("report.md").read_text()
+    assert "The training loss of epoch 2 is nan" in Path("report.md").read_text()

@@ -57,7 +57,7 @@ def test_version() -> None:
         (["analyze", "a.csv", "--per", "batch"], "'batch' is not one of"),
         (["analyze", "a.csv", "--fail-on", "info"], "'info' is not one of"),
         (["analyze", "nope.csv"], "does not exist"),
-        (["analyze", "log.jsonl"], "Supported: CSV"),
+        (["analyze", "log"], "no id of an MLflow run"),
         (["report", "nope"], "There are no records"),
         (["explain", "nope"], "`failguard explain` lists all codes"),
         (["demo", "--framework", "theano"], "'theano' is not one of"),

@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from failguard.cli.app import app
+from failguard.cli.reference import pages
 from failguard.core.codes import CAUSES, FINDINGS
 from failguard.detectors.presets import detectors_for
 from failguard.settings import Settings
@@ -60,3 +61,24 @@ def test_an_unknown_code_names_the_nearest(code: str, near: str) -> None:
 
 def test_a_long_unknown_code_is_cut() -> None:
     assert len(explain("x" * 5000).stderr) < 300
+
+
+def test_a_finding_comes_with_an_example_and_remedies() -> None:
+    output = explain("loss.divergence").stdout
+    assert "Example (" in output
+    assert "learning_rate_too_high: Lower the learning rate to a tenth." in output
+    assert "Defaults: known_factor" in output
+
+
+def test_every_detector_has_an_example() -> None:
+    for page in pages():
+        if page.document:
+            assert page.example[1], page.code
+
+
+def test_every_cause_is_known_to_the_table() -> None:
+    for page in pages():
+        if page.kind == "cause":
+            assert page.related, page.code
+            assert page.remedies[0][1].endswith("."), page.code
+            assert page.evidence, page.code

@@ -74,6 +74,11 @@ def test_a_damaged_record() -> None:
     folder = Path("failguard_runs", record().run.record_id)
     (folder / "failguard" / "report.json").write_text("{")
     result = show(str(folder))
+    assert result.exit_code == 0
+    assert "loss.non_finite" in result.stdout
+    assert "is damaged" in result.stdout
+    (folder / "failure_analysis.json").unlink()
+    result = show(str(folder))
     assert result.exit_code == 2
     assert "is no record" in result.stderr
 

@@ -192,3 +192,16 @@ def run(function):
     assert facts.type_name == "RuntimeError"
     assert facts.frame is not None
     assert "in training_step" in facts.frame
+
+
+def test_the_frame_of_a_worker_process_is_named():
+    trace = (
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "/usr/lib/python3/site-packages/torch/utils/data/_utils/worker.py", line 300, in _worker_loop\n'
+        "    data = fetcher.fetch(index)\n"
+        '  File "/home/me/project/data.py", line 12, in __getitem__\n'
+        "    return self.images[index]\n"
+        '  File "/usr/lib/python3/site-packages/numpy/lib.py", line 1, in f\n'
+        "ValueError: bad row\n"
+    )
+    assert exception_facts(ValueError(trace)).frame == "data.py:12 in __getitem__: return self.images[index]"

@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 
 from failguard.core.codes import CAUSES, FINDINGS
+from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
+from failguard.core.finding import Finding, Severity
+from failguard.core.history import History
 from failguard.core.internals import Internals, LayerReading
 from failguard.core.observation import ExceptionFacts
 from failguard.diagnosis import diagnose
+from failguard.diagnosis.case import Case
 from failguard.diagnosis.causes import KNOWLEDGE
+from failguard.diagnosis.remedies import lower_learning_rate, regularize
 
 NAN = math.nan
 ADAM: dict[str, Any] = {"name": "Adam", "learning_rate": 1e-3, "weight_decay": 0.0}
@@ -329,17 +334,59 @@ def test_overfitting_by_parameters_per_sample(make_history, make_finding):
 
 
 @pytest.mark.parametrize(
-    ("dropout", "decay", "remedy"),
+    ("model", "optimizer", "patience", "has", "has_not"),
     [
-        (None, 0.0, "Add dropout of 0.3"),
-        (0.1, 0.0, "Add weight decay"),
-        (0.1, 0.01, "Raise dropout from 0.1"),
+        (
+            {"dropout": None, "normalization": False},
+            {"weight_decay": 0.0},
+            None,
+            ["Add dropout of 0.3", "weight decay", "batch normalization", "patience=5", "augmented data"],
+            ["aise"],
+        ),
+        ({"dropout": 0.5, "normalization": False}, {"weight_decay": 0.0}, 5, ["Add weight decay"], ["dropout", "stop"]),
+        (
+            {"dropout": 0.1, "normalization": True},
+            {"weight_decay": 0.01},
+            None,
+            ["Add early stopping", "raise dropout from 0.1 to 0.3"],
+            ["weight", "normal"],
+        ),
+        ({"dropout": 0.1, "normalization": True}, {"weight_decay": 0.01}, 3, ["Raise dropout from 0.1"], ["dd "]),
+        (
+            {"dropout": 0.3, "normalization": True},
+            {"weight_decay": 0.001},
+            3,
+            ["Raise weight decay from 0.001 to 0.01"],
+            ["dropout"],
+        ),
+        (
+            {"dropout": 0.3, "normalization": True, "weight_penalty": "l2 0.01"},
+            {"weight_decay": 0.0},
+            3,
+            ["more or augmented data"],
+            ["weight", "Add"],
+        ),
     ],
 )
-def test_the_remedy_looks_at_what_is_there(make_history, make_finding, dropout, decay, remedy):
-    diagnosis = overfitting(make_history, make_finding, model={"dropout": dropout}, optimizer={"weight_decay": decay})
-    cause = next(c for c in diagnosis.causes if c.code == "too_little_regularization")
-    assert cause.remedy.startswith(remedy)
+def test_the_remedy_looks_at_what_is_there(model, optimizer, patience, has, has_not):
+    facts = Facts(model=ModelFacts("Net", 100, 100, **model), optimizer=OptimizerFacts("SGD", **optimizer))
+    facts.patience = patience
+    remedy = regularize(Case([], None, History(facts=facts), None))
+    assert all(words in remedy for words in has), remedy
+    assert not any(words in remedy for words in has_not), remedy
+
+
+def test_a_log_of_an_unknown_model_gets_all_of_them():
+    remedy = regularize(Case([], None, History(), None))
+    assert "what the model has not yet: dropout of 0.3, weight decay of 0.01, batch normalization" in remedy
+
+
+def test_a_lower_rate_comes_with_its_reason():
+    evidence = {"update_ratio": 3.1, "healthy_ratio": 1e-3}
+    finding = Finding("update.too_large", Severity.WARNING, 3, 0, "Large.", evidence=evidence)
+    facts = Facts(optimizer=OptimizerFacts("SGD", 0.5))
+    remedy = lower_learning_rate(Case([finding], finding, History(facts=facts), None))
+    assert remedy == ("Lower the learning rate from 0.5 to 0.01: the update-to-weight ratio was 3.1, healthy is 0.001.")
 
 
 def test_memorised_noise_is_no_signal(make_history, make_finding):

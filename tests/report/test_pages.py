@@ -97,7 +97,7 @@ def test_curves_are_described_in_words(failing):
     assert len(figures) == 2
     assert "not finite from step 52" in figures[0]
     assert figures[1].startswith("Gradient norm per step")
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2
+    assert sum(tag == "svg" for tag, _ in page.tags) == 4, "each for a wide and for a narrow window"
 
 
 def test_it_has_headings_a_language_and_a_viewport(failing):
@@ -143,7 +143,7 @@ def test_hostile_text_in_markdown(hostile, text):
     assert "x" * 2000 not in outside
     for line in outside.splitlines():
         if line.startswith("| "):
-            assert len(re.findall(r"(?<!\\)\|", line)) in (3, 5)
+            assert len(re.findall(r"(?<!\\)\|", line)) in (2, 3, 5)
 
 
 def test_a_trace_with_fences_stays_in_its_fence(crashed):
@@ -188,3 +188,29 @@ def test_markdown_of_a_failing_run(failing):
     assert markdown.startswith("# Stopped at step 52 of 900 planned: loss.divergence\n")
     for words in ("**What to try:** Lower", "## Possible causes", "## Timeline", "| Steps | 53 of 900", "## Remarks"):
         assert words in markdown
+
+
+def test_findings_in_the_pictures_have_their_number_of_the_timeline(failing):
+    page = Page(failing.to_html())
+    text = " ".join(page.text.split())
+    assert "1 loss.divergence 2 loss.non_finite" in text, "the legend"
+    assert "error 1 loss.divergence root" in text, "the timeline"
+    assert "error 2 loss.non_finite" in text
+
+
+def test_similar_runs_are_a_table(failing):
+    failing.similar_runs = [{"run_id": "abc", "cause": "learning_rate_too_high"}, {"run_id": "def", "steps": 3}, "odd"]
+    page = Page(failing.to_html())
+    assert "Similar earlier runs" in page.text
+    assert "learning_rate_too_high" in page.text
+    markdown = failing.to_markdown()
+    assert "| Run id | Cause | steps |" in markdown or "| Run id | Cause | Steps |" in markdown
+    assert "| abc | learning\\_rate\\_too\\_high |  |" in markdown
+
+
+def test_memory_is_drawn_from_enough_readings(failing):
+    times = [float(i) for i in range(20)]
+    failing.resources["series"] = {"elapsed_s": times, "process_rss_bytes": [4e8 + 1e6 * t for t in times]}
+    assert "Memory over time" in failing.to_html()
+    failing.resources["series"] = {"elapsed_s": times[:3], "process_rss_bytes": [4e8, None, 4e8]}
+    assert "Memory over time" not in failing.to_html()

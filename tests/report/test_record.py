@@ -159,3 +159,15 @@ def test_evidence_is_decoded_as_numbers():
     again = RunReport.from_dict(RunReport(RunInfo("a", "b"), findings=[finding]).to_dict())
     assert again.findings == [finding]
     assert again.findings[0].message == "NaN"  # a message stays text
+
+
+def test_a_record_of_a_newer_version_is_read_as_far_as_it_goes(failing):
+    d = {**failing.to_dict(), "schema_version": 7, "progress": {"steps": {"of": "a new kind"}}, "status": "paused"}
+    report = RunReport.from_dict(d)
+    assert report.root == failing.root
+    assert report.notes[-1] == (
+        "The record was written by a newer failguard (schema 7). What this version cannot read was left out: status, "
+        "progress."
+    )
+    assert "newer failguard" in report.to_html()
+    assert RunReport.from_dict({**failing.to_dict(), "schema_version": 2}).notes[-1].endswith("(schema 2).")

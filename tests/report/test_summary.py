@@ -4,7 +4,7 @@ import pytest
 
 from failguard.core.finding import Finding, Severity, Status, Where
 from failguard.core.run_info import RunInfo
-from failguard.report.run_report import Progress, RunReport
+from failguard.report.run_report import ActionTaken, Progress, RunReport
 from failguard.report.summary import duration, one_line, percent, place, summarize
 
 
@@ -12,7 +12,7 @@ def test_a_failing_run(failing):
     summary = summarize(failing)
     assert summary.tone == "failing"
     assert summary.headline == "Stopped at step 52 of 900 planned: loss.divergence"
-    assert [label for label, _ in summary.answers()] == ["What", "Where", "Why", "What to try"]
+    assert [label for label, _ in summary.answers()] == ["What", "Where", "Why", "Done", "What to try"]
     assert summary.where == "loss at batch 40, epoch 0"
     assert summary.why.startswith("Learning rate too high (")
     assert summary.remedy == "Lower the learning rate from 8 to 0.01."
@@ -89,3 +89,11 @@ def test_places():
     assert place(finding) == "input, epoch 0"
     finding = Finding("loss.non_finite", Severity.ERROR, 1234, 2, "x", Where("fc", "output", 1234))
     assert place(finding) == "output of fc at batch 1234, epoch 2"
+
+
+def test_what_was_done_is_said_once(failing):
+    act = ActionTaken
+    failing.actions = [act("drop_update", i, 0, "x") for i in (3, 4, 9)] + [act("retry_step", 9, 0, "x")]
+    assert summarize(failing).done == "The bad update was dropped at step 3 and 2 more times; retry step at step 9."
+    failing.actions = []
+    assert "Done" not in dict(summarize(failing).answers())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,8 @@ def test_load_by_folder_or_file(runs: Path) -> None:
 def test_a_broken_record(runs: Path) -> None:
     path = runs / "20260101-torch-aaa" / "failguard" / "report.json"
     path.write_text('{"half":')
-    with pytest.raises(InputError, match=r"report\.json"):
+    (runs / "20260101-torch-aaa" / "failure_analysis.json").write_text('{"half":')
+    with pytest.raises(InputError, match=r"report\.json.*The rest of the record cannot be used either"):
         load_record(path)
 
 
@@ -89,3 +91,21 @@ def test_a_killed_process(make_report: Any, tmp_path: Path) -> None:
     assert "killed" in report.notes[-1]
     assert is_alive({**process, "host": "another"}) is None
     assert is_alive(None) is None
+
+
+@pytest.mark.parametrize("content", ["", '{"half":', '{"status": "melted"}'])
+def test_a_damaged_report_is_read_from_the_other_files(runs: Path, content: str) -> None:
+    folder = runs / "20260101-torch-aaa"
+    whole = load_record(folder)
+    (folder / "failguard" / "report.json").write_text(content)
+    finding = {"code": "loss.non_finite", "severity": "error", "step": 41, "epoch": 2, "message": "The loss is nan."}
+    analysis = {"status": "stopped", "findings": [finding], "root": finding, "causes": [], "config_issues": []}
+    (folder / "failure_analysis.json").write_text(json.dumps(analysis))
+    row = {"name": "loss", "per": "step", "start": 0, "count": 50, "finite": 50, "mean": 1.0, "low": 1.0, "high": 1.0}
+    (folder / "failguard" / "history.jsonl").write_text(json.dumps(row) + '\n{"name": "lo')
+    report = load_record(folder)
+    assert (report.status, report.root.code, report.progress.steps) == ("stopped", "loss.non_finite", 50)
+    assert report.run.record_id == folder.name
+    assert "damaged" in report.notes[0]
+    assert len(report.history) == 1
+    assert whole.locations["local"] == report.locations["local"]

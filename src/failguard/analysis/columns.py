@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
-__all__ = ["Roles", "normal", "roles_of"]
+from failguard.errors import ConfigurationError
+
+__all__ = ["ROLES", "Roles", "normal", "roles_of"]
+
+# What a user may say a column is: role -> attribute of Roles.
+ROLES = {
+    "train_loss": "loss",
+    "train_loss_step": "step_loss",
+    "train_loss_epoch": "epoch_loss",
+    "val_loss": "val_loss",
+    "step": "step",
+    "epoch": "epoch",
+    "gradient_norm": "gradient_norm",
+    "learning_rate": "learning_rate",
+}
 
 # In order of preference. Compared without case, and with every sign that is no letter or digit as one underscore.
 _TRAIN = ("train_loss", "training_loss", "loss", "trainloss", "loss_train", "loss_training", "tr_loss")
+# Keras' TensorBoard callback
+_TRAIN_EPOCH = ("train_epoch_loss", "epoch_loss")
+_TRAIN_BATCH = ("train_batch_loss", "batch_loss")
 _VALIDATION = (
     "val_loss",
     "validation_loss",
@@ -19,6 +37,7 @@ _VALIDATION = (
     "loss_validation",
     "eval_loss",
     "dev_loss",
+    "val_epoch_loss",
 )
 _STEP = ("step", "global_step", "trainer_global_step", "steps", "iteration", "iterations", "iter", "n_iter")
 _EPOCH = ("epoch", "epochs", "epoch_num", "current_epoch")
@@ -65,9 +84,31 @@ def normal(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def roles_of(names: Iterable[str]) -> Roles:
-    """Find out what the columns are, from their names."""
+def roles_of(names: Iterable[str], given: Mapping[str, str] | None = None) -> Roles:
+    """Find out what the columns are, from their names.
+
+    Args:
+        names: The columns.
+        given: Role (see :data:`ROLES`) to column, as the user says. A training loss given takes the place of all that
+            would be guessed.
+
+    Raises:
+        ConfigurationError: There is no such role or no such column.
+    """
     left = {name: normal(name) for name in names}
+    roles = Roles()
+    for role, name in (given or {}).items():
+        if role not in ROLES:
+            near = get_close_matches(role, ROLES, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigurationError(f"columns: {role!r} is no role. Roles: {', '.join(ROLES)}.{hint}")
+        if name not in left:
+            near = get_close_matches(name, left, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(map(repr, list(left)[:12]))}."
+            raise ConfigurationError(f"columns: there is no column {name!r} for {role} (or it is given twice). {hint}")
+        setattr(roles, ROLES[role], name)
+        del left[name]
+    losses_given = bool(roles.train_losses)
 
     def take(allowed: Iterable[str], suffix: str = "") -> str | None:
         for wanted in allowed:
@@ -77,11 +118,15 @@ def roles_of(names: Iterable[str]) -> Roles:
                     return name
         return None
 
-    roles = Roles(step=take(_STEP), epoch=take(_EPOCH))
-    roles.step_loss, roles.epoch_loss = take(_TRAIN, "_step"), take(_TRAIN, "_epoch")
-    roles.loss = take(_TRAIN)
-    roles.val_loss = take(_VALIDATION) or take(_VALIDATION, "_epoch")
-    roles.gradient_norm, roles.learning_rate = take(_GRADIENT), take(_RATE)
+    roles.step = roles.step or take(_STEP)
+    roles.epoch = roles.epoch or take(_EPOCH)
+    if not losses_given:
+        roles.step_loss = take(_TRAIN, "_step") or take(_TRAIN_BATCH)
+        roles.epoch_loss = take(_TRAIN, "_epoch") or take(_TRAIN_EPOCH)
+        roles.loss = take(_TRAIN)
+    roles.val_loss = roles.val_loss or take(_VALIDATION) or take(_VALIDATION, "_epoch")
+    roles.gradient_norm = roles.gradient_norm or take(_GRADIENT)
+    roles.learning_rate = roles.learning_rate or take(_RATE)
     if roles.learning_rate is None:  # Lightning's LearningRateMonitor: lr-Adam
         roles.learning_rate = next((name for name, plain in left.items() if plain.startswith("lr_")), None)
         left.pop(roles.learning_rate or "", None)

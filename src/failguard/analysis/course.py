@@ -1,40 +1,25 @@
-"""From columns to the course of a run: losses per step, metrics per epoch."""
+"""From the rows of a log to the course of a run: losses per step, metrics per epoch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
 from failguard.analysis.columns import Roles, normal, roles_of
-from failguard.analysis.log import Column, Log
+from failguard.analysis.course_rows import Epoch, Plan, Step, per_epoch, per_step
+from failguard.analysis.log import Log
 from failguard.analysis.rows import put_in_order, read_gaps, spread
 from failguard.errors import InputError
 
-__all__ = ["Course", "Epoch", "Per", "arrange"]
+__all__ = ["Course", "Per", "arrange"]
 
 Per = Literal["epoch", "step"]
 
 MANY_ROWS = 200  # without an index and validation: more rows than this are steps rather than epochs
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """The end of an epoch, or a validation where epochs are not known.
-
-    Attributes:
-        epoch: As in the log, else counted from 0.
-        step: The newest step.
-        end: How many step rows come before it.
-        metrics: Name to value.
-    """
-
-    epoch: int
-    step: int
-    end: int
-    metrics: dict[str, float]
+MANY_NAMES = 12  # shown in a message or remark
 
 
 @dataclass(slots=True)
@@ -44,213 +29,198 @@ class Course:
     Attributes:
         per: What a value of the training loss stands for.
         monitor: The monitored metric under the name it has here.
-        steps: Step of each loss, not decreasing; empty for a log per epoch.
-        losses, gradient_norms: Of these steps, ``None`` where not logged.
-        epochs: In order.
+        events: Gives steps and ends of epochs from the first one each time it is called.
+        steps, epochs: How many of each there are, at most.
         learning_rate: The first one logged.
         notes: What was guessed or left out.
     """
 
     per: Per
     monitor: str
-    steps: list[int] = field(default_factory=list)
-    losses: Column = field(default_factory=list)
-    gradient_norms: Column = field(default_factory=list)
-    epochs: list[Epoch] = field(default_factory=list)
+    events: Callable[[], Iterator[Step | Epoch]]
+    steps: int = 0
+    epochs: int = 0
     learning_rate: float | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def arrange(log: Log, per: Per | None, monitor: str) -> Course:
-    """Find out what the columns mean and put them in order.
+def arrange(log: Log, per: Per | None, monitor: str, columns: Mapping[str, str] | None = None) -> Course:
+    """Find out what the columns mean and put the rows in order.
 
     Args:
-        log: The columns. Belongs to this function from here on.
+        log: The rows. Belongs to this function from here on.
         per: Whether the training loss is per epoch or per step; ``None`` to guess.
         monitor: The monitored metric as the user or the log names it.
+        columns: Role to column, where the guess would be wrong.
 
     Raises:
         InputError: There is no loss or metric to look at, or the rows cannot be made sense of.
     """
-    roles = roles_of(log.columns)
+    roles = roles_of(log.names, columns)
     name = _resolve(monitor, roles)
     if not roles.train_losses and roles.val_loss is None and name is None:
         raise InputError(
-            f"None of the columns is a loss: {_names(log.columns)}. Name the training loss 'train_loss' and the "
-            "validation loss 'val_loss', or pass monitor=."
+            f"None of the columns is a loss: {_names(log.names)}. Say which is, with --column train_loss=NAME or "
+            "--column val_loss=NAME (columns={'train_loss': NAME} in Python), or name a metric as monitor."
         )
     if name is None and monitor != "val_loss":
         near = get_close_matches(monitor, [*roles.metrics, "train_loss", "val_loss"], n=2, cutoff=0.5)
-        remedy = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There are: {_names(log.columns)}."
+        remedy = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There are: {_names(log.names)}."
         raise InputError(f"monitor={monitor!r} is not in the log. {remedy}")
     _say_text(log, roles)
-    if log.ragged:
+    if log.ragged is not None:
         if per == "epoch":
-            lengths = ", ".join(f"{n!r} has {len(c)}" for n, c in log.columns.items())
+            lengths = ", ".join(f"{n!r} has {len(c)}" for n, c in log.ragged.items())
             raise InputError(f"With per='epoch' all series need the same length: {lengths}. Fill the gaps with None.")
         spread(log, roles)
         per = per or "step"
-    if log.nan_may_be_a_gap:
-        read_gaps(log, roles)
+    read_gaps(log, roles)
     put_in_order(log, roles)
+    counts = _Counts.of(log, roles)
+    guess: list[str] = []
     if per is None:
-        per, why = _guess(log, roles)
-        log.notes.append(f"Read as per={per!r}, since {why}. Pass per= to say otherwise.")
-    course = Course(per, name or monitor)
-    rate = log.columns.get(roles.learning_rate or "", [])
-    course.learning_rate = next((v for v in rate if v is not None and math.isfinite(v)), None)
-    if per == "step":
-        _per_step(course, log, roles)
-    else:
-        _per_epoch(course, log, roles)
-    renamed = _renamed(roles, per)
-    course.notes = ([f"Read from the log: {renamed}."] if renamed else []) + log.notes
+        per, why = _guess(roles, counts)
+        guess.append(f"Read as per={per!r}, since {why}. Pass per= to say otherwise.")
+    plan = _plan(log, roles, per, monitor=name or monitor, counts=counts)
+    course = Course(
+        per,
+        name or monitor,
+        events=(lambda: per_step(plan)) if per == "step" else (lambda: per_epoch(plan)),
+        steps=counts.rows if per == "step" else 0,
+        epochs=counts.epochs if per == "epoch" or roles.epoch else counts.validations,
+        learning_rate=counts.learning_rate,
+    )
+    first = next(iter(course.events()), None)
+    if first is None:
+        what = f"Column {plan.source!r} has" if per == "step" else f"The columns {_names(log.names)} have"
+        raise InputError(f"{what} no value of a loss or metric.")
+    course.notes = [*_read_as(roles, per), *log.notes, *guess]
+    if per == "epoch" and roles.step is None:
+        course.notes.append("The log has no steps: where a step is named, it is the number of the row.")
     if name is None:
         course.notes.append("There is no validation loss in the log: overfitting and the best epoch cannot be told.")
     return course
 
 
-def _per_epoch(course: Course, log: Log, roles: Roles) -> None:
-    columns = log.columns
-    index = roles.epoch or roles.step
-    for position, rows in enumerate(
-        _groups(columns[index], log.rows) if index else ((i, i + 1) for i in range(log.rows))
-    ):
-        metrics = _metrics(columns, roles, *rows)
-        loss = _last(columns.get(roles.epoch_loss or ""), *rows)
-        if loss is None:
-            losses = [
-                v
-                for name in (roles.loss, roles.step_loss)
-                if name
-                for v in columns[name][slice(*rows)]
-                if v is not None
-            ]
-            loss = math.fsum(v / len(losses) for v in losses) if losses and all(map(math.isfinite, losses)) else None
-            if loss is None and losses:  # the mean of losses one of which is not finite
-                loss = next(v for v in losses if not math.isfinite(v))
-        if loss is not None:
-            metrics["train_loss"] = loss
-        if not metrics:
-            continue
-        epoch = _number(columns, roles.epoch, rows[1] - 1, position)
-        course.epochs.append(Epoch(epoch, _number(columns, roles.step, rows[1] - 1, position), 0, metrics))
-    if roles.step is None:
-        log.notes.append("The log has no steps: where a step is named, it is the number of the row.")
-    if not course.epochs:
-        raise InputError(f"There are no values of a loss or metric per epoch in {_names(columns)}.")
+@dataclass(slots=True)
+class _Counts:
+    """What one pass over the ordered rows finds.
+
+    Attributes:
+        rows: All of them.
+        values: Of each column.
+        losses: Rows with a training loss whose name does not say what it is per.
+        loss_epochs: Epochs with such a row.
+        validated: Such rows that have a validation loss too.
+        epochs: Changes of the epoch column, or rows.
+        validations: Rows with a validation loss or another metric.
+        learning_rate: The first one.
+    """
+
+    rows: int = 0
+    values: dict[str, int] = field(default_factory=dict)
+    losses: int = 0
+    loss_epochs: int = 0
+    validated: int = 0
+    epochs: int = 0
+    validations: int = 0
+    learning_rate: float | None = None
+
+    @classmethod
+    def of(cls, log: Log, roles: Roles) -> _Counts:
+        place = {name: i for i, name in enumerate(log.names)}
+        values = [0] * len(log.names)
+        loss, validation = place.get(roles.loss or ""), place.get(roles.val_loss or "")
+        rate, epoch_at = place.get(roles.learning_rate or ""), place.get(roles.epoch or roles.step or "")
+        others = [place[n] for n in (roles.val_loss, *roles.metrics) if n is not None]
+        counts = cls()
+        epoch, loss_epoch = math.nan, math.nan
+        for row in log.rows():
+            counts.rows += 1
+            for i, value in enumerate(row):
+                if value is not None:
+                    values[i] += 1
+            if epoch_at is not None and row[epoch_at] != epoch:
+                epoch = row[epoch_at] or 0.0
+                counts.epochs += 1
+            if loss is not None and row[loss] is not None:
+                counts.losses += 1
+                counts.validated += validation is not None and row[validation] is not None
+                if epoch != loss_epoch:
+                    loss_epoch = epoch
+                    counts.loss_epochs += 1
+            if any(row[i] is not None for i in others):
+                counts.validations += 1
+            if counts.learning_rate is None and rate is not None:
+                value = row[rate]
+                counts.learning_rate = value if value is not None and math.isfinite(value) else None
+        counts.values = dict(zip(log.names, values, strict=True))
+        if epoch_at is None:
+            counts.epochs = counts.rows
+        return counts
 
 
-def _per_step(course: Course, log: Log, roles: Roles) -> None:
-    columns = log.columns
-    source = roles.step_loss or roles.loss or roles.epoch_loss
-    if source is None:
-        raise InputError(
-            f"per='step' needs the training loss of each step; there are {_names(columns)}. Name it 'train_loss', or "
-            "pass per='epoch'."
-        )
-    losses, none = columns[source], [None] * log.rows
-    norms: Column = columns[roles.gradient_norm] if roles.gradient_norm else none  # type: ignore[assignment]
-    if roles.loss not in (None, source):
-        roles.metrics.append(roles.loss)
-    ends = list(_epoch_ends(columns, roles, source, log.rows, course.monitor))
-    start = 0
-    for position, end in enumerate([*ends, log.rows]):
-        finite_losses = []
-        for row in range(start, end):
-            loss, norm = losses[row], norms[row]
-            if loss is None and norm is None:
-                continue
-            course.steps.append(_number(columns, roles.step, row, len(course.steps)))
-            course.losses.append(loss)
-            course.gradient_norms.append(norm)
-            if loss is not None and math.isfinite(loss):
-                finite_losses.append(loss)
-        if position < len(ends):
-            metrics = _metrics(columns, roles, start, end)
-            mean = _last(columns.get(roles.epoch_loss or ""), start, end) if roles.epoch_loss != source else None
-            if mean is None and finite_losses:
-                mean = math.fsum(v / len(finite_losses) for v in finite_losses)
-            if mean is not None:
-                metrics["train_loss"] = mean
-            newest = course.steps[-1] if course.steps else -1
-            epoch = _number(columns, roles.epoch, end - 1, position)
-            course.epochs.append(Epoch(epoch, newest, len(course.steps), metrics))
-        start = end
-    if not course.steps:
-        raise InputError(f"Column {source!r} has no value.")
-
-
-def _epoch_ends(columns: dict[str, Column], roles: Roles, source: str, rows: int, monitor: str) -> Iterator[int]:
-    """Row numbers after which an epoch is over; without an epoch column a validation ends one."""
-    if roles.epoch is not None:
-        yield from (end for _, end in _groups(columns[roles.epoch], rows))
-        return
-    steps = sum(v is not None for v in columns[source])
-    seldom = [m for m in roles.metrics if sum(v is not None for v in columns[m]) * 2 <= steps]
-    names = {roles.val_loss, roles.epoch_loss, *seldom, monitor if monitor in roles.metrics else None} - {None, source}
-    chosen = [columns[name] for name in names if name is not None]
-    for row in range(rows):
-        if any(column[row] is not None for column in chosen):
-            yield row + 1
-
-
-def _groups(column: Column, rows: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows in which the index does not change."""
-    start = 0
-    for row in range(1, rows):
-        if column[row] != column[row - 1]:
-            yield start, row
-            start = row
-    yield start, rows
-
-
-def _metrics(columns: dict[str, Column], roles: Roles, start: int, end: int) -> dict[str, float]:
-    """The last value of each metric in a range of rows, the validation loss under its usual name."""
-    found = {}
-    for name in roles.metrics:
-        value = _last(columns[name], start, end)
-        if value is not None:
-            found[name] = value
-    value = _last(columns.get(roles.val_loss or ""), start, end)
-    if value is not None:
-        found["val_loss"] = value
-    return found
-
-
-def _last(column: Column | None, start: int, end: int) -> float | None:
-    if column is None:
-        return None
-    return next((column[row] for row in range(end - 1, start - 1, -1) if column[row] is not None), None)
-
-
-def _number(columns: dict[str, Column], name: str | None, row: int, otherwise: int) -> int:
-    value = columns[name][row] if name is not None else None
-    return otherwise if value is None else int(value)
-
-
-def _guess(log: Log, roles: Roles) -> tuple[Per, str]:
+def _guess(roles: Roles, counts: _Counts) -> tuple[Per, str]:
     """Whether the training loss is per step or per epoch."""
-    columns = log.columns
     if roles.step_loss is not None:
         return "step", f"there is a column {roles.step_loss!r}"
     if roles.loss is None:
         return "epoch", "there is no training loss per step"
-    rows = [row for row, value in enumerate(columns[roles.loss]) if value is not None]
+    losses = counts.losses
     if roles.epoch is not None:
-        epochs = len({columns[roles.epoch][row] for row in rows})
-        if len(rows) >= 1.5 * epochs:
-            return "step", f"column {roles.epoch!r} has {len(rows)} losses in {epochs} epoch(s)"
+        if losses >= 1.5 * counts.loss_epochs:
+            return "step", f"column {roles.epoch!r} has {losses} losses in {counts.loss_epochs} epoch(s)"
         return "epoch", f"column {roles.epoch!r} has one loss an epoch"
-    validation = columns.get(roles.val_loss or "")
-    validated = validation is not None and 2 * sum(validation[row] is not None for row in rows) > len(rows)
-    if validated:
+    if roles.val_loss is not None and 2 * counts.validated > losses:
         return "epoch", "most training losses have a validation loss beside them"
     if roles.step is not None:
         return "step", f"there is a column {roles.step!r} and no column of epochs"
-    if len(rows) > MANY_ROWS or validation is not None:
-        return "step", f"there are {len(rows)} training losses and no index"
-    return "epoch", f"there are only {len(rows)} training losses and no index"
+    if losses > MANY_ROWS or roles.val_loss is not None:
+        return "step", f"there are {losses} training losses and no index"
+    return "epoch", f"there are only {losses} training losses and no index"
+
+
+def _plan(log: Log, roles: Roles, per: Per, monitor: str, counts: _Counts) -> Plan:
+    """Where each quantity stands in a row."""
+    place = {name: i for i, name in enumerate(log.names)}
+
+    def at(name: str | None) -> int | None:
+        return None if name is None else place[name]
+
+    metrics = {name: place[name] for name in roles.metrics}
+    if per == "epoch":
+        if roles.val_loss is not None:
+            metrics["val_loss"] = place[roles.val_loss]
+        losses = [place[n] for n in (roles.loss, roles.step_loss) if n is not None]
+        group = at(roles.epoch or roles.step)
+        return Plan(log.rows, at(roles.step), at(roles.epoch), metrics, at(roles.epoch_loss), losses, group=group)
+    source = roles.step_loss or roles.loss or roles.epoch_loss
+    if source is None:
+        raise InputError(
+            f"per='step' needs the training loss of each step; there are {_names(log.names)}. Name it 'train_loss', "
+            "say which it is with --column train_loss=NAME, or pass per='epoch'."
+        )
+    if roles.loss not in (None, source):
+        metrics[roles.loss or ""] = place[roles.loss or ""]
+    seldom = [m for m in metrics if counts.values[m] * 2 <= counts.values[source]]
+    if roles.val_loss is not None:
+        metrics["val_loss"] = place[roles.val_loss]
+    ends = {place[n] for n in (roles.val_loss, roles.epoch_loss, *seldom) if n not in (None, source)}
+    if monitor in roles.metrics:
+        ends.add(place[monitor])
+    epoch_loss = at(roles.epoch_loss) if roles.epoch_loss != source else None
+    return Plan(
+        log.rows,
+        at(roles.step),
+        at(roles.epoch),
+        metrics,
+        epoch_loss,
+        [place[source]],
+        source=source,
+        norm=at(roles.gradient_norm),
+        group=at(roles.epoch),
+        ends=sorted(ends),
+    )
 
 
 def _resolve(monitor: str, roles: Roles) -> str | None:
@@ -281,21 +251,28 @@ def _say_text(log: Log, roles: Roles) -> None:
         log.notes.append(f"Text was left out in the columns {_names(log.text)}.")
 
 
-def _renamed(roles: Roles, per: Per) -> str:
+def _read_as(roles: Roles, per: Per) -> Iterator[str]:
+    """What each column was taken for."""
     loss = roles.train_losses[0] if roles.train_losses else None
     if per == "epoch" and roles.epoch_loss:
         loss = roles.epoch_loss
     pairs = {
-        f"training loss per {per}": (loss, ("train_loss",)),
-        "validation loss": (roles.val_loss, ("val_loss",)),
-        "step": (roles.step, ("step",)),
-        "gradient norm": (roles.gradient_norm if per == "step" else None, ("gradient_norm",)),
-        "learning rate": (roles.learning_rate, ("learning_rate", "lr")),
+        f"training loss per {per}": loss,
+        "validation loss": roles.val_loss,
+        "step": roles.step,
+        "epoch": roles.epoch,
+        "gradient norm": roles.gradient_norm if per == "step" else None,
+        "learning rate": roles.learning_rate,
     }
-    return ", ".join(f"{what} from {name!r}" for what, (name, usual) in pairs.items() if name and name not in usual)
+    found = [f"{what} from {name!r}" for what, name in pairs.items() if name]
+    if roles.metrics:
+        found.append(f"metrics {_names(roles.metrics)}")
+    if found:
+        yield f"Read from the log: {', '.join(found)}."
 
 
 def _names(names: object) -> str:
-    shown = [repr(n) for n in list(names)[:12]]  # type: ignore[call-overload]
-    more = len(list(names)) - len(shown)  # type: ignore[call-overload]
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "") or "none"
+    every = list(names)  # type: ignore[call-overload]
+    more = len(every) - MANY_NAMES
+    shown = ", ".join(repr(n) for n in every[:MANY_NAMES])
+    return (f"{shown} and {more} more" if more > 0 else shown) or "none"

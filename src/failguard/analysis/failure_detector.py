@@ -12,6 +12,7 @@ from failguard.analysis.values import as_float
 from failguard.core.log import logger
 from failguard.core.redaction import short
 from failguard.errors import ConfigurationError, InputError
+from failguard.sinks.messages import Messenger, Target, shown
 
 __all__ = ["Answer", "FailureDetector"]
 
@@ -38,7 +39,7 @@ class FailureDetector:
     Attributes:
         thresholds: The numbers in force.
         alert_channel: Where alerts are meant to go; part of the logged line.
-        alerts: Called with each alert's message.
+        alerts: Who gets each alert's message.
         step: Index of the item that gave the answer, from 0; of the last item for ``"completed"``, -1 for no items.
         message: The alert of the answer, ``""`` for ``"completed"``.
 
@@ -54,23 +55,23 @@ class FailureDetector:
         self,
         thresholds: Mapping[str, float] | None = None,
         *,
-        alerts: Callable[[str], object] | Sequence[Callable[[str], object]] = (),
+        alerts: Callable[[str], object] | Sequence[Target] = (),
         alert_channel: str = "#ml-experiments",
     ) -> None:
         """Args:
             thresholds: Any of ``initial_loss``, ``overfitting_ratio`` (2.0) and ``no_learning_after_steps`` (100).
-            alerts: Functions that take a message.
-            alert_channel: Name for the logged line.
+            alerts: Functions that take a message, and addresses in Apprise syntax such as ``"slack://..."``.
+            alert_channel: Name for the logged line and the title of messages; an address is told as well.
 
         Raises:
-            ConfigurationError: A threshold does not exist or is no usable number, or an alert is no function.
+            ConfigurationError: A threshold does not exist or is no usable number, or an alert is neither a function nor
+                an address that Apprise knows.
         """
         self.thresholds = _checked(thresholds)
         self.alerts = (alerts,) if callable(alerts) else tuple(alerts)
-        for function in self.alerts:
-            if not callable(function):
-                raise ConfigurationError(f"alerts: {short(function)} is no function that takes a message.")
         self.alert_channel = alert_channel
+        channel = (alert_channel,) if "://" in alert_channel else ()
+        self._messenger = Messenger((*self.alerts, *channel))
         self.step = -1
         self.message = ""
 
@@ -125,13 +126,11 @@ class FailureDetector:
         return "completed"
 
     def alert(self, message: str) -> None:
-        """Log a message as a warning and hand it to the alert functions. One that raises is logged, never raised."""
-        logger.warning("failguard: %s: %s", self.alert_channel, message)
-        for function in self.alerts:
-            try:
-                function(message)
-            except Exception as error:  # noqa: BLE001 - a broken alert must not cost the answer
-                logger.warning("failguard: an alert failed: %s: %s", type(error).__name__, error)
+        """Log a message as a warning and send it. A target that fails is logged, never raised."""
+        channel = shown(self.alert_channel) if "://" in self.alert_channel else self.alert_channel
+        logger.warning("failguard: %s: %s", channel, message)
+        for failure in self._messenger.send(f"failguard {channel}", message, message):
+            logger.warning("failguard: an alert failed: %s", failure)
 
     def _answer(self, answer: Answer, message: str) -> Answer:
         self.message = message

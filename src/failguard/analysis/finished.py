@@ -6,13 +6,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from failguard.accounting import Accounting
-from failguard.analysis.course import Course, Epoch, Per, arrange
-from failguard.analysis.csv_log import read_csv
-from failguard.analysis.log import Log, read_series
+from failguard.analysis.course import Course, Per, arrange
+from failguard.analysis.course_rows import Epoch
+from failguard.analysis.log import Origin
+from failguard.analysis.sources import read
 from failguard.core.containment import Containment
 from failguard.core.event import Event
 from failguard.core.facts import Facts
@@ -20,20 +20,19 @@ from failguard.core.finding import Status
 from failguard.core.history import History
 from failguard.core.improvement import Improvement, Mode
 from failguard.core.observation import Observation
-from failguard.core.redaction import short
+from failguard.core.redaction import redact
 from failguard.detectors.base import Detector
 from failguard.detectors.look import by_event, look
 from failguard.detectors.presets import detectors_for
+from failguard.diagnosis.configuration import facts_of
 from failguard.episodes import Episodes
-from failguard.errors import ConfigurationError, InputError
+from failguard.errors import ConfigurationError
 from failguard.recorder import Recorder
-from failguard.report.run_report import Compute, Progress, RunReport
+from failguard.report.run_report import Compute, Overhead, Progress, RunReport
 from failguard.settings import Settings
 
 __all__ = ["analyze"]
 
-CSV_SUFFIXES = (".csv", ".tsv")
-SUPPORTED = "CSV files with a header (.csv, .tsv) and dicts of series ({'train_loss': [...], 'val_loss': [...]})"
 # As the guard: every 16 steps, but at most this many times. The detectors look back over 4,096 values.
 EVERY_STEPS = 16
 MOST_LOOKS = 4_000
@@ -47,6 +46,8 @@ def analyze(
     mode: Mode = "min",
     config: Mapping[str, Any] | None = None,
     *,
+    columns: Mapping[str, str] | None = None,
+    tracking_uri: str | None = None,
     min_delta: float = 0.0,
     detectors: str | Sequence[Detector] = "standard",
     ignore: Sequence[str] = (),
@@ -55,22 +56,28 @@ def analyze(
 
     Args:
         source: A dict of series, such as ``{"train_loss": [...], "val_loss": [...]}`` (lists, arrays or tensors of
-            shape (n,); ``None`` is no value, NaN is a bad value), or the path of a CSV file with a header.
+            shape (n,); ``None`` is no value, NaN is a bad value), the path of a log (CSV with a header, as Keras' and
+            Lightning's ``CSVLogger`` write; JSON Lines; the JSON of a Keras ``History`` or of HF's
+            ``trainer_state.json``; a folder or file of TensorBoard events), or the id of an MLflow run.
             Usual names are understood: ``loss``, ``training_loss``, ``train_loss_epoch``, ``validation_loss``, columns
-            ``epoch`` and ``step``, a ``gradient_norm``, a learning rate.
+            ``epoch`` and ``step``, a ``gradient_norm``, a learning rate. A log of any length is read in bounded memory.
         per: ``"epoch"`` or ``"step"``: what one value of the training loss stands for. ``None`` guesses from the index
             columns; the report's notes say what was guessed.
         monitor: The metric that overfitting and the best epoch look at.
         mode: ``"min"`` where lower is better, ``"max"`` where higher is.
         config: The run's hyperparameters, as far as known: they sharpen the diagnosis (``learning_rate``,
             ``optimizer``, ``momentum``, ``weight_decay``, ``batch_size``).
+        columns: What columns are, where the guess is wrong: role to column, such as ``{"train_loss": "objective"}``.
+            Roles: ``train_loss``, ``train_loss_step``, ``train_loss_epoch``, ``val_loss``, ``step``, ``epoch``,
+            ``gradient_norm``, ``learning_rate``.
+        tracking_uri: The MLflow store of a run id; ``None``: the one MLflow itself would use.
         min_delta: The least change of ``monitor`` that counts as improvement.
         detectors: ``"minimal"``, ``"standard"``, ``"full"`` or a list of detectors.
         ignore: Codes never to raise.
 
     Returns:
-        The report: status ``completed``, or ``failed`` where the training loss was not finite at the end. Times,
-        resources and environment of the run are not known from its curves and stay empty.
+        The report: the status that MLflow has, else ``completed``, or ``failed`` where the training loss was not finite
+        at the end. What the source does not say (times, resources, environment) stays empty.
 
     Raises:
         ConfigurationError: A keyword cannot be used.
@@ -88,22 +95,18 @@ def analyze(
         resources=False,
         sinks=[],
     )
-    course = arrange(_read(source), per, monitor)
-    return _Replay(replace(settings, monitor=course.monitor), _facts(config, course)).run(course)
-
-
-def _read(source: object) -> Log:
-    if isinstance(source, Mapping):
-        return read_series(source)
-    if isinstance(source, str | os.PathLike) and os.fspath(source):
-        path = Path(os.fsdecode(source))
-        if path.suffix.lower() in CSV_SUFFIXES or path.is_dir():
-            return read_csv(path)
-        kind = f"{path.suffix!r} files are" if path.suffix else f"{short(os.fspath(source))} is"
-        raise InputError(f"{kind} not supported by failguard.analyze. Supported: {SUPPORTED}.")
-    if hasattr(source, "to_dict") and hasattr(source, "columns"):
-        raise InputError("A data frame is not supported as it is. Hand in frame.to_dict('list').")
-    raise InputError(f"{short(source)} cannot be analysed. Supported: {SUPPORTED}.")
+    log = read(source, tracking_uri)
+    course = None
+    if log.names or not log.origin.mlflow_run_id:
+        course = arrange(log, per, monitor, columns)
+    # What the user says goes before what the source says.
+    known = {**log.origin.config, **(config or {})}
+    settings = replace(settings, config=known, monitor=monitor if course is None else course.monitor)
+    replay = _Replay(settings, _facts(known, course))
+    if course is None:
+        for note in log.notes:
+            replay.recorder.note(note)
+    return replay.run(course, log.origin)
 
 
 class _Replay:
@@ -120,59 +123,88 @@ class _Replay:
         self.recorder = Recorder(settings, "log", self.history, self.containment, accounting)
         self.detectors = by_event(detectors_for(settings))
         self.bad_looks = 0
+        self.loss: float | None = None  # the newest one
 
-    def run(self, course: Course) -> RunReport:
+    def run(self, course: Course | None, origin: Origin) -> RunReport:
         """Go through the course and make the report."""
         self.recorder.start(self.facts, writes=False, mlflow_run_id=None, mlflow_tracking_uri=None)
-        for note in course.notes:
-            self.recorder.note(note)
-        self._look(Event.RUN_START, -1, 0)
-        every = max(1, len(course.epochs) // MOST_LOOKS)
-        at = 0
-        for number, epoch in enumerate(course.epochs):
-            self._feed_steps(course, at, epoch.end, epoch.epoch)
-            at = epoch.end
-            self._end_epoch(epoch, due=number % every == 0 or number == len(course.epochs) - 1)
-        last_epoch = course.epochs[-1].epoch if course.epochs else 0
-        self._feed_steps(course, at, len(course.steps), last_epoch)
-        if course.steps:
-            self._look(Event.STEP, course.steps[-1], last_epoch)
-        last_step = course.steps[-1] if course.steps else course.epochs[-1].step
-        self._look(Event.RUN_END, last_step, last_epoch)
-        steps = last_step + 1
-        self.recorder.finish(_status(course), Progress(steps=steps, optimizer_steps=steps, epochs=len(course.epochs)))
-        report = self.recorder.report(_status(course), Progress())
+        progress = Progress(duration_s=origin.duration_s)
+        if course is not None:
+            for note in course.notes:
+                self.recorder.note(note)
+            steps, epochs = self._replay(course)
+            progress = Progress(steps=steps, optimizer_steps=steps, epochs=epochs, duration_s=origin.duration_s)
+        status = origin.status or Status.COMPLETED
+        if status is Status.COMPLETED and self.loss is not None and not math.isfinite(self.loss):
+            status = Status.FAILED
+        self.recorder.finish(status, progress)
+        report = self.recorder.report(status, progress)
         # What was measured is this analysis, not the run.
-        report.compute = Compute()
+        report.compute = Compute(used_h=origin.duration_s / 3600.0)
+        report.overhead = Overhead()
         report.environment = {}
+        report.run = replace(
+            report.run,
+            started_at="" if origin.started_at is None else origin.started_at.isoformat(timespec="seconds"),
+            experiment=redact(origin.experiment),
+            run_name=redact(origin.run_name),
+            mlflow_run_id=origin.mlflow_run_id,
+            mlflow_tracking_uri=redact(origin.mlflow_tracking_uri),
+        )
         return report
 
-    def _feed_steps(self, course: Course, start: int, end: int, epoch: int) -> None:
-        if start >= end:
-            return
+    def _replay(self, course: Course) -> tuple[int, int]:
+        """Show everything to the detectors; returns how many steps and epochs there were."""
+        self._look(Event.RUN_START, -1, 0)
+        every_steps = max(EVERY_STEPS, course.steps // MOST_LOOKS)
+        every_epochs = max(1, course.epochs // MOST_LOOKS)
         losses, norms = self.history.step_series("loss"), self.history.step_series("gradient_norm")
-        every = max(EVERY_STEPS, len(course.steps) // MOST_LOOKS)
-        for i in range(start, end):
-            step, loss, norm = course.steps[i], course.losses[i], course.gradient_norms[i]
+        if course.per == "epoch":
+            del self.history.steps["loss"], self.history.steps["gradient_norm"]
+        steps = epochs = 0
+        step, epoch = -1, 0
+        waiting: Epoch | None = None  # the newest epoch that was not due: shown if it is the last
+        for event in course.events():
+            if isinstance(event, Epoch):
+                epochs += 1
+                step, epoch = max(step, event.step), event.epoch
+                waiting = None if self._end_epoch(event, due=(epochs - 1) % every_epochs == 0) else event
+                continue
+            step, epoch, loss, norm = event
             bad = False
             if loss is not None:
                 losses.append(step, loss)
+                self.loss = loss
                 bad = not math.isfinite(loss)
             if norm is not None:
                 norms.append(step, norm)
                 bad = bad or not math.isfinite(norm)
-            if i % every == 0 or (bad and self._may_look_at_once()):
+            if steps % every_steps == 0 or (bad and self._may_look_at_once()):
                 self._look(Event.STEP, step, epoch)
+            steps += 1
+        if steps:
+            self._look(Event.STEP, step, epoch)
+        if waiting is not None:
+            self._look(Event.EPOCH_END, waiting.step, waiting.epoch, waiting.metrics, self._validated(waiting))
+        self._look(Event.RUN_END, step, epoch)
+        return step + 1, epochs
 
-    def _end_epoch(self, row: Epoch, *, due: bool) -> None:
+    def _end_epoch(self, row: Epoch, *, due: bool) -> bool:
+        """Take in an epoch; returns whether the detectors were asked."""
         for name, value in row.metrics.items():
             self.history.epoch_series(name).append(row.epoch, value)
+        if "loss" not in self.history.steps:
+            self.loss = row.metrics.get("train_loss", self.loss)
         if self.history.monitor in row.metrics:
             self.history.improvement.update(row.metrics[self.history.monitor], epoch=row.epoch, step=row.step)
         bad = not all(map(math.isfinite, row.metrics.values()))
         if due or (bad and self._may_look_at_once()):
-            validated = self.history.monitor in row.metrics or any(name.startswith("val") for name in row.metrics)
-            self._look(Event.EPOCH_END, row.step, row.epoch, row.metrics, validated)
+            self._look(Event.EPOCH_END, row.step, row.epoch, row.metrics, self._validated(row))
+            return True
+        return False
+
+    def _validated(self, row: Epoch) -> bool:
+        return self.history.monitor in row.metrics or any(name.startswith("val") for name in row.metrics)
 
     def _may_look_at_once(self) -> bool:
         self.bad_looks += 1
@@ -187,30 +219,9 @@ class _Replay:
             self.recorder.add(finding)
 
 
-def _status(course: Course) -> Status:
-    losses = course.losses or [e.metrics.get("train_loss") for e in course.epochs]
-    last = next((v for v in reversed(losses) if v is not None), 0.0)
-    return Status.COMPLETED if math.isfinite(last) else Status.FAILED
-
-
-def _facts(config: Mapping[str, Any] | None, course: Course) -> Facts:
+def _facts(config: Mapping[str, Any], course: Course | None) -> Facts:
     """What the configuration and the log say about the optimizer and the batches."""
-    config = config or {}
-
-    def number(*names: str) -> float | None:
-        for name in names:
-            value = config.get(name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                return float(value)
-        return None
-
-    facts = Facts(config=dict(config))
-    optimizer = config.get("optimizer")
-    if isinstance(optimizer, str):
-        facts.optimizer.name = optimizer
-    rate = number("learning_rate", "lr")
-    facts.optimizer.learning_rate = course.learning_rate if rate is None else rate
-    facts.optimizer.momentum, facts.optimizer.weight_decay = number("momentum"), number("weight_decay")
-    batch_size = number("batch_size", "train_batch_size")
-    facts.batch_size = None if batch_size is None else int(batch_size)
+    facts = facts_of(config)
+    if facts.optimizer.learning_rate is None and course is not None:
+        facts.optimizer.learning_rate = course.learning_rate
     return facts

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Check", "State", "run_checks"]
+__all__ = ["Check", "State", "check_alerts", "run_checks"]
 
 NEEDED = ("numpy", "psutil", "nvidia-ml-py", "mlflow-skinny", "sqlalchemy", "alembic", "rich", "jinja2", "matplotlib")
 FRAMEWORKS = ("torch", "lightning", "pytorch-lightning", "keras", "tensorflow", "jax")
@@ -49,6 +49,29 @@ def run_checks(record_dir: str) -> list[Check]:
         record_dir: Where local records are to go.
     """
     return [*_software(), *_frameworks(), *_gpus(), _store(), _records(record_dir), *_switch()]
+
+
+def check_alerts(addresses: list[str]) -> list[Check]:
+    """Send a test message to each address.
+
+    Args:
+        addresses: In Apprise syntax.
+    """
+    from failguard.errors import ConfigurationError
+    from failguard.sinks.messages import Messenger, shown
+
+    checks = []
+    for address in addresses:
+        name = f"alert to {shown(address)}"
+        try:
+            failures = Messenger([address]).send("failguard: test", "This is a test of alerts; nothing failed.", None)
+        except ConfigurationError as error:
+            checks.append(Check(name, State.BROKEN, "cannot be used", str(error)))
+            continue
+        detail = f"was not sent: {failures[0]}" if failures else "a test message was sent"
+        remedy = "Check the address and that this machine can reach the service." if failures else ""
+        checks.append(Check(name, State.BROKEN if failures else State.OK, detail, remedy))
+    return checks
 
 
 def _software() -> Iterator[Check]:

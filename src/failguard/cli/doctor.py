@@ -16,13 +16,19 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     record_dir: Annotated[str, typer.Option(help="Where local records are to go.")] = "failguard_runs",
+    alerts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS", help="Send a test message to an address in Apprise syntax, such as slack://..."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check frameworks, GPUs, the MLflow store and the record folder. Exits with 2 if something is broken."""
-    from failguard.cli.checks import State, run_checks
+    from failguard.cli.checks import State, check_alerts, run_checks
     from failguard.cli.output import print_json, say, say_labelled
 
-    checks = run_checks(record_dir)
+    checks = [*run_checks(record_dir), *check_alerts(alerts or [])]
     broken = [check for check in checks if check.state is State.BROKEN]
     if as_json:
         print_json({"ok": not broken, "checks": checks})

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Sequence
-from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,10 +28,8 @@ def explain(
 
     if code is None:
         _list()
-    elif code in FINDINGS:
-        _finding(code)
-    elif code in CAUSES:
-        _cause(code)
+    elif code in FINDINGS or code in CAUSES:
+        _show(code)
     else:
         near = get_close_matches(code, [*FINDINGS, *CAUSES], n=3, cutoff=0.5)
         remedy = f"Did you mean {' or '.join(near)}?" if near else "`failguard explain` lists all codes."
@@ -42,64 +37,51 @@ def explain(
 
 
 def _list() -> None:
-    from failguard.core.codes import CAUSES, FINDINGS
+    from failguard.cli.reference import pages
 
-    detected = _detectors()
+    found = list(pages())
     typer.echo("Findings, what was seen (* has a detector in this version):")
-    for code, finding in FINDINGS.items():
-        typer.echo(f"  {'*' if code in detected else ' '} {code:<32} {finding.meaning}")
+    for page in found:
+        if page.kind == "finding":
+            typer.echo(f"  {'*' if page.document else ' '} {page.code:<32} {page.meaning}")
     typer.echo("\nCauses, what explains it:")
-    for cause in CAUSES.values():
-        typer.echo(f"    {cause.code:<32} {cause.meaning}")
+    for page in found:
+        if page.kind == "cause":
+            typer.echo(f"    {page.code:<32} {page.meaning}")
 
 
-def _finding(code: str) -> None:
-    from failguard.core.codes import FINDINGS
-    from failguard.diagnosis.causes import KNOWLEDGE
+def _show(code: str) -> None:
+    from failguard.cli.output import say, say_labelled
+    from failguard.cli.reference import page
 
-    finding = FINDINGS[code]
-    typer.echo(f"{code}: a finding, usually of severity {finding.severity}.\n{finding.meaning}\n")
-    detector = _detectors().get(code)
-    if detector is None:
-        typer.echo("This version has no detector of its own for it.")
-    else:
-        typer.echo(_plain(inspect.getdoc(type(detector)) or ""))
-        defaults = [f"{f.name} = {getattr(detector, f.name)}" for f in _settings_of(detector)]
-        if defaults:
-            typer.echo(f"\nDefaults: {', '.join(defaults)}.")
-    causes = [row.code for row in KNOWLEDGE if code in row.symptoms]
-    if causes:
-        typer.echo(f"\nCauses that are considered: {', '.join(causes)}.")
-
-
-def _cause(code: str) -> None:
-    from failguard.core.codes import CAUSES
-    from failguard.core.history import History
-    from failguard.diagnosis.case import Case
-    from failguard.diagnosis.causes import KNOWLEDGE
-
-    typer.echo(f"{code}: a cause.\n{CAUSES[code].meaning}\n")
-    row = next((row for row in KNOWLEDGE if row.code == code), None)
-    if row is None:
+    found = page(code)
+    usually = f", usually of severity {found.severity}" if found.severity else ""
+    typer.echo(f"{code}: a {found.kind}{usually}.\n{found.meaning}\n")
+    if found.kind == "finding":
+        document = found.document or "This version has no detector of its own for it."
+        typer.echo(_plain(document))
+        if found.thresholds:
+            typer.echo(f"\nDefaults: {', '.join(f'{name} = {value}' for name, value in found.thresholds)}.")
+        name, said = found.example
+        if said:
+            typer.echo(f"\nExample ({name}): {said}")
+        if found.related:
+            typer.echo(f"\nCauses that are considered: {', '.join(found.related)}.")
+            say("What to try, by cause:")
+            for cause, remedy in found.remedies:
+                say_labelled("", f"{cause}: {remedy}")
+        return
+    if not found.related:
         typer.echo("This version does not name it yet.")
         return
-    typer.echo(f"What to try: {row.remedy(Case([], None, History(), None))}")
-    typer.echo(f"It can explain: {', '.join(row.symptoms)}.")
-    if row.config:
-        typer.echo(f"Configuration that is looked at: {', '.join(row.config)}.")
-
-
-def _settings_of(detector: Any) -> Sequence[Field[Any]]:
-    return fields(detector) if is_dataclass(detector) else ()
-
-
-def _detectors() -> dict[str, Any]:
-    """Each detector by its code."""
-    from failguard.detectors.presets import detectors_for
-    from failguard.settings import Settings
-
-    detectors = detectors_for(Settings(detectors="full", patience=1, sinks=[]))
-    return {d.code: d for d in detectors}
+    typer.echo(f"What to try: {found.remedies[0][1]}")
+    typer.echo(f"It can explain: {', '.join(found.related)}.")
+    if found.evidence:
+        typer.echo("What is looked at for and against it:")
+        for line in found.evidence:
+            say_labelled("", line)
+    if found.config:
+        typer.echo(f"Configuration that is looked at: {', '.join(found.config)}.")
 
 
 def _plain(document: str) -> str:

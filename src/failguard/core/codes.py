@@ -176,6 +176,7 @@ _CAUSES = (
     ("shape_mismatch", "Shapes of tensors do not fit together."),
     ("dtype_mismatch", "Types of tensors do not fit together."),
     ("device_mismatch", "Tensors are on different devices."),
+    ("serialization_failure", "Something cannot be pickled, saved or loaded, or was saved by another program."),
     ("missing_file_or_column", "A file, column or key that the program asks for does not exist."),
     ("user_code_error", "The training program itself raised for a reason of its own."),
     ("interrupted", "A person, a signal or the scheduler ended the run."),

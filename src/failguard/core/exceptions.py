@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import sysconfig
 import traceback
 from functools import cache
@@ -16,6 +17,8 @@ __all__ = ["exception_facts"]
 
 MAX_MESSAGE = 4_000  # characters
 MAX_TRACE = 100_000  # characters
+WORKER_TRACE = "Traceback (most recent call last):\n"
+_FRAME = re.compile(r'\s*File "([^"\n]{1,1000})", line (\d+), in ([^\n]{1,200})')
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -69,6 +72,9 @@ def _user_frame(error: BaseException) -> str | None:
 
     The frames of the exception itself come first; where a framework raised it anew, those of its cause or context.
     """
+    in_worker = _frame_in_worker(_text(error))
+    if in_worker is not None:
+        return in_worker
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -81,6 +87,22 @@ def _user_frame(error: BaseException) -> str | None:
             return found
         current = current.__cause__ or current.__context__
     return None
+
+
+def _frame_in_worker(message: str) -> str | None:
+    """The user's innermost frame of a worker process, which torch and multiprocessing hand over as text."""
+    _, marker, trace = message[-MAX_TRACE:].rpartition(WORKER_TRACE)
+    if not marker:
+        return None
+    found = None
+    lines = trace.splitlines()
+    for i, line in enumerate(lines):
+        match = _FRAME.match(line)
+        if match is not None and _is_users(match[1]):
+            source = lines[i + 1].strip() if i + 1 < len(lines) and not _FRAME.match(lines[i + 1]) else ""
+            place = f"{os.path.basename(match[1])}:{match[2]} in {match[3]}"
+            found = f"{place}: {source[:2000]}" if source else place
+    return None if found is None else cut(redact_text(found), 500)
 
 
 def _innermost(tb: TracebackType | None) -> str | None:

@@ -226,6 +226,7 @@ class Facts:
             is the number of batches times the size of the first, so at most one batch too many.
         validates: There will be validations, perhaps not in every epoch; ``None`` where not known.
         steps_per_epoch, max_epochs, max_steps: The plan; ``None`` where open-ended.
+        patience: Epochs without improvement before an early stop; ``None``: no early stopping.
         accumulate_batches: Training batches per optimizer step.
         loss_scaled: A mixed-precision loss scaler skips steps with bad gradients by itself.
         drops_bad_updates: The step itself (compiled) keeps updates with bad gradients away from the weights.
@@ -258,6 +259,7 @@ class Facts:
     steps_per_epoch: int | None = None
     max_epochs: int | None = None
     max_steps: int | None = None
+    patience: int | None = None
     accumulate_batches: int = 1
     loss_scaled: bool = False
     drops_bad_updates: bool = False

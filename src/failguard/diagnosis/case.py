@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
+from typing import Any
 
 from failguard.core.codes import NON_FINITE_CODES
 from failguard.core.facts import Facts
@@ -82,18 +83,24 @@ class Case:
     """What the clues look at.
 
     Attributes:
-        findings, root, history, exception: As given to :func:`failguard.diagnosis.diagnose`.
+        findings, root, history, exception, resources: As given to :func:`failguard.diagnosis.diagnose`.
         facts: What is known of the run.
         codes: Codes of the findings.
     """
 
     def __init__(
-        self, findings: Sequence[Finding], root: Finding | None, history: History, exception: ExceptionFacts | None
+        self,
+        findings: Sequence[Finding],
+        root: Finding | None,
+        history: History,
+        exception: ExceptionFacts | None,
+        resources: Mapping[str, Any] | None = None,
     ) -> None:
         self.findings = findings
         self.root = root
         self.history = history
         self.exception = exception
+        self.resources: Mapping[str, Any] = resources or {}
         self.facts: Facts = history.facts
         self.codes = frozenset(f.code for f in findings)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from failguard.diagnosis import clues_inside as inside
 from failguard.diagnosis import clues_learning as learning
+from failguard.diagnosis import clues_memory as memory
 from failguard.diagnosis import clues_values as values
 from failguard.diagnosis import remedies as r
 from failguard.diagnosis.case import Case, Clue
@@ -39,6 +40,7 @@ def _raised(cause: str) -> Callable[[Case], Clue | None]:
     """The evidence of an exception's type and text for a cause."""
 
     def clue(case: Case) -> Clue | None:
+        """The type and text of the exception."""
         if case.exception is None:
             return None
         kind = next((k for k in classify(case.exception) if k.cause == cause), None)
@@ -46,6 +48,17 @@ def _raised(cause: str) -> Callable[[Case], Clue | None]:
             return None
         words = f' says "{kind.phrase[:120]}"' if kind.phrase else " was raised"
         return Clue(kind.weight, f"{case.exception.type_name}{words}")
+
+    return clue
+
+
+def _found(code: str, weight: float = 1.0) -> Callable[[Case], Clue | None]:
+    """A finding speaks for itself."""
+
+    def clue(case: Case) -> Clue | None:
+        """The finding itself, with its numbers."""
+        finding = next((f for f in case.findings if f.code == code), None)
+        return None if finding is None else Clue(weight, finding.message.rstrip(". ")[:300])
 
     return clue
 
@@ -346,25 +359,37 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         r.regularize,
         ("dropout", "weight_decay"),
     ),
+    CauseRow("data_leakage", {"data.leakage": 3.0}, (_found("data.leakage"),), r.split_apart),
     CauseRow(
         "train_validation_mismatch",
         {"metric.overfitting": 0.5, "data.drift": 3.0},
-        (learning.validation_far_off,),
+        (learning.validation_far_off, _found("data.drift", 2.0)),
         r.treat_alike,
+    ),
+    CauseRow(
+        "slow_input_pipeline",
+        {"resource.input_bound": 2.0, "resource.low_gpu_utilization": 1.0},
+        (_found("resource.input_bound"), _found("resource.low_gpu_utilization", 0.5)),
+        r.feed_faster,
+        ("batch_size",),
     ),
     CauseRow("interrupted", {**_EXCEPTION, "run.interrupted": 0.0}, (_interrupted,), r.resume),
     CauseRow(
         "batch_size_too_large",
         {**_EXCEPTION, "resource.oom": 2.0},
-        (_raised("batch_size_too_large"),),
+        (_raised("batch_size_too_large"), memory.device_memory, memory.host_memory),
         r.smaller_batch,
         ("batch_size", "accumulate_batches", "precision"),
     ),
     CauseRow(
-        "host_memory_leak", {**_EXCEPTION, "resource.memory_growth": 1.0}, (_raised("host_memory_leak"),), r.less_memory
+        "host_memory_leak",
+        {**_EXCEPTION, "resource.memory_growth": 1.0},
+        (_raised("host_memory_leak"), memory.host_memory, memory.shared_memory),
+        r.less_memory,
     ),
     CauseRow("disk_full", {**_EXCEPTION, "resource.disk_low": 3.0}, (_raised("disk_full"),), r.free_disk),
     _of_exception("missing_file_or_column", r.find_file),
+    _of_exception("serialization_failure", r.save_plainly),
     CauseRow(
         "shape_mismatch",
         {**_EXCEPTION, "model.output_mismatch": 1.0},

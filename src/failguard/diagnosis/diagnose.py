@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from failguard.core.diagnosis import Cause, Diagnosis
 from failguard.core.finding import Finding
 from failguard.core.history import History
 from failguard.core.observation import ExceptionFacts
 from failguard.diagnosis.case import Case
-from failguard.diagnosis.config_lint import check_config
+from failguard.diagnosis.config_lint import config_issues
 from failguard.diagnosis.ranking import rank
 from failguard.diagnosis.wording import count, number
 
@@ -17,7 +18,11 @@ __all__ = ["diagnose"]
 
 
 def diagnose(
-    findings: Sequence[Finding], root: Finding | None, history: History, exception: ExceptionFacts | None
+    findings: Sequence[Finding],
+    root: Finding | None,
+    history: History,
+    exception: ExceptionFacts | None,
+    resources: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
     """Explain what was found in a run.
 
@@ -26,17 +31,18 @@ def diagnose(
         root: The finding that explains the others, ``None`` when nothing is wrong.
         history: What was measured, with the facts of the run.
         exception: What training raised.
+        resources: Summary of memory and devices, as in the report.
 
     Returns:
         A summary for a reader who sees nothing else, at most three causes, and configuration values that look wrong. A
         healthy run and an ordinary early stop get a calm sentence and no causes.
     """
-    issues = tuple(check_config(history.facts))
+    issues = tuple(issue.text for issue in config_issues(history.facts))
     if root is None:
         return Diagnosis(_healthy(history), (), issues)
     if root.code == "metric.no_improvement":
         return Diagnosis(_sentence(root.message), (), issues)
-    causes = rank(Case(findings, root, history, exception))
+    causes = rank(Case(findings, root, history, exception, resources))
     return Diagnosis(_failure(root, causes), causes, issues)
 
 

@@ -34,7 +34,12 @@ _HOST_MEMORY = (
     r"defaultcpuallocator",
     r"can(?:no|')t allocate memory",
     r"unable to allocate .+ for an array",
-    r"killed by signal: killed",
+    r"killed by signal",
+    r"dataloader worker .{0,60}exited unexpectedly",
+    r"terminated abruptly while the future",  # a pool of processes that lost one
+    r"insufficient shared memory",
+    r"unable to (?:open|allocate|mmap) .{0,40}shared memory",
+    r"bus error",
 )
 _RULES: tuple[tuple[str, float, str, tuple[str, ...]], ...] = (
     (
@@ -75,6 +80,29 @@ _RULES: tuple[tuple[str, float, str, tuple[str, ...]], ...] = (
     ),
     ("missing_file_or_column", HINT, "KeyError|ColumnNotFoundError|NotFoundError", ()),
     (
+        "serialization_failure",
+        CERTAIN,
+        "PicklingError|UnpicklingError|PickleError|InvalidHeaderDeserialization|SafetensorError",
+        (),
+    ),
+    (
+        "serialization_failure",
+        CERTAIN,
+        "",
+        (
+            r"(?:can't|cannot|could not) (?:pickle|serialize|deserialize)",
+            r"weights only load failed",
+            r"error\(s\) in loading state_dict",
+            r"pytorchstreamreader failed",
+            r"invalid load key",
+            r"ran out of input",
+            r"unable to synchronously open (?:file|object)",
+            r"file signature not found",
+            r"unknown layer: ",
+            r"is not (?:json )?serializable",
+        ),
+    ),
+    (
         "device_mismatch",
         CERTAIN,
         "",
@@ -101,7 +129,8 @@ _RULES: tuple[tuple[str, float, str, tuple[str, ...]], ...] = (
             r"labels? .{0,60}out of range",
         ),
     ),
-    ("bad_labels", HINT, "", (r"device-side assert triggered",)),
+    # Most of these are labels beyond the number of classes, or indices beyond an embedding.
+    ("bad_labels", LIKELY - 0.5, "", (r"device-side assert",)),
     (
         "dtype_mismatch",
         LIKELY,

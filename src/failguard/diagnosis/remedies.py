@@ -7,11 +7,13 @@ import re
 
 from failguard.diagnosis.case import Case
 from failguard.diagnosis.clues_learning import clipped_away, falls_without_bound
-from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
+from failguard.diagnosis.config_lint import MOST_DECAY, MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
 
 __all__ = [
+    "feed_faster",
+    "split_apart",
     "shuffle",
     "set_mode",
     "scale_targets",
@@ -45,6 +47,7 @@ __all__ = [
     "relax_regularization",
     "repair_batch",
     "resume",
+    "save_plainly",
     "scale_inputs",
     "shrink_model",
     "smaller_batch",
@@ -53,6 +56,7 @@ __all__ = [
     "wider_floats",
 ]
 
+WORKING_DROPOUT = 0.3  # rates of 0.2 to 0.5 are usual
 # torch names both shapes when a linear layer does not fit: (batch x given and wanted x out).
 _MATMUL = re.compile(r"\((\d+)x(\d+) and (\d+)x(\d+)\)")
 _SPEAKS_OF_NAN = re.compile(r"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
@@ -68,7 +72,14 @@ def lower_learning_rate(case: Case) -> str:
         return "Lower the learning rate to a tenth."
     schedule = case.facts.optimizer.schedule
     peak = f", the highest that {schedule[:60]} reaches included" if schedule else ""
-    return f"Lower the learning rate from {number(rate)} to {number(lower)}{peak}."
+    updates = next((f.evidence for f in case.findings if f.code == "update.too_large"), {})
+    ratio, healthy = updates.get("update_ratio"), updates.get("healthy_ratio")
+    why = (
+        f": the update-to-weight ratio was {number(ratio)}, healthy is {number(healthy)}"
+        if ratio is not None and healthy is not None
+        else ""
+    )
+    return f"Lower the learning rate from {number(rate)} to {number(lower)}{peak}{why}."
 
 
 def raise_learning_rate(case: Case) -> str:
@@ -131,6 +142,11 @@ def clip_gradients(case: Case) -> str:
 
 def check_labels(case: Case) -> str:
     """For labels that do not fit."""
+    if case.exception is not None and "device-side assert" in case.exception.message.lower():
+        return (
+            "Check that all labels are from 0 to the number of classes - 1, and indices of embeddings below their "
+            "size. The line that is named is a later one: run once with CUDA_LAUNCH_BLOCKING=1 or on the CPU."
+        )
     width, counts = case.facts.model.output_width, case.facts.class_counts
     if width and counts and max(counts) >= width:
         return f"Number the classes from 0 to {width - 1}, or give the last layer {max(counts) + 1} units."
@@ -169,16 +185,34 @@ def shrink_model(case: Case) -> str:
 
 
 def regularize(case: Case) -> str:
-    """For a model that nothing holds back. Looks at what it has already."""
-    dropout, decay = case.facts.model.dropout or 0.0, case.facts.optimizer.weight_decay or 0.0
-    adaptive = "ada" in case.facts.optimizer.name.lower()
+    """For a model that nothing holds back: what it has already is made stronger, what is missing is added."""
+    facts, model = case.facts, case.facts.model
+    dropout, decay = model.dropout or 0.0, facts.optimizer.weight_decay or 0.0
+    stop = [] if facts.patience is not None or _stops_early(case) else ["early stopping (patience=5)"]
+    if not model.name and model.parameters is None and not facts.optimizer.name:
+        wanted = ["dropout of 0.3", "weight decay of 0.01", "batch normalization", *stop]
+        return f"Add what the model has not yet: {', '.join(wanted)}, or more or augmented data."
+    missing = []
     if dropout == 0.0:
-        return "Add dropout of 0.3 before the last layers."
-    if decay == 0.0:
-        return "Add weight decay of 0.01 (AdamW)." if adaptive else "Add weight decay of 0.0001."
-    if dropout < 0.3:
-        return f"Raise dropout from {number(dropout)} to 0.3."
-    return f"Raise weight decay from {number(decay)} to {number(min(decay * 10, 0.1))}, or stop earlier (patience)."
+        missing.append("dropout of 0.3 before the last layers")
+    if decay == 0.0 and not model.weight_penalty:
+        adaptive = "ada" in facts.optimizer.name.lower()
+        missing.append("weight decay of 0.01 (AdamW)" if adaptive else "weight decay of 0.0001")
+    if model.normalization is False:
+        missing.append("batch normalization")
+    missing += stop
+    stronger = f"raise dropout from {number(dropout)} to 0.3" if 0.0 < dropout < WORKING_DROPOUT else ""
+    if not missing and not stronger and 0.0 < decay < MOST_DECAY:
+        stronger = f"raise weight decay from {number(decay)} to {number(min(decay * 10, MOST_DECAY))}"
+    steps = [*([f"add {', '.join(missing)}"] if missing else []), *([stronger] if stronger else [])]
+    if not steps:
+        return "Get more or augmented data, or use a smaller model: regularization is in place already."
+    text = "; ".join(steps)
+    return f"{text[:1].upper()}{text[1:]}; more or augmented data helps as well."
+
+
+def _stops_early(case: Case) -> bool:
+    return "metric.no_improvement" in case.codes
 
 
 def relax_regularization(case: Case) -> str:
@@ -256,10 +290,49 @@ def smaller_batch(case: Case) -> str:
 
 def less_memory(case: Case) -> str:
     """For host memory that ran out."""
+    text = case.exception.message.lower() if case.exception else ""
+    if "shared memory" in text or "bus error" in text:
+        return (
+            "Give the container more shared memory (docker run --shm-size=8g), or use num_workers=0 or "
+            'torch.multiprocessing.set_sharing_strategy("file_system").'
+        )
     return (
         "Keep less in memory: read the data in parts, use fewer loader workers, and store numbers (loss.item()) "
         "instead of tensors between steps."
     )
+
+
+def split_apart(case: Case) -> str:
+    """For validation rows that are training rows."""
+    return (
+        "Remove the shared rows from the training data and split by what repeats (user, patient, day), before "
+        "any scaling or augmentation."
+    )
+
+
+def feed_faster(case: Case) -> str:
+    """For a step that waits for data."""
+    ways = {
+        "keras": "dataset.prefetch(tf.data.AUTOTUNE) and map(..., num_parallel_calls=tf.data.AUTOTUNE)",
+        "torch": "DataLoader(num_workers=4, pin_memory=True, persistent_workers=True)",
+        "lightning": "DataLoader(num_workers=4, pin_memory=True, persistent_workers=True)",
+    }
+    way = ways.get(case.facts.framework)
+    return f"Load in parallel and ahead of the step{f': {way}' if way else ''}; do once what is done for every epoch."
+
+
+def save_plainly(case: Case) -> str:
+    """For something that cannot be saved or loaded."""
+    text = case.exception.message.lower() if case.exception else ""
+    if "pickle" in text and ("lambda" in text or "local object" in text):
+        return f"Move the function or class to the top level of a module, where it can be pickled{_at(case)}."
+    if "state_dict" in text:
+        return f"Build the model with the sizes it had when the checkpoint was written, then load{_at(case)}."
+    if "weights only load failed" in text:
+        return "Load with weights_only=False if you trust the file, or save only state_dict() and plain values."
+    if any(word in text for word in ("ran out of input", "pytorchstreamreader", "invalid load key", "signature")):
+        return f"The file is damaged or cut short: use an earlier checkpoint{_at(case)}."
+    return f"Save state_dict() and plain values instead of whole objects{_at(case)}."
 
 
 def check_hardware(case: Case) -> str:

@@ -9,13 +9,24 @@ from failguard.diagnosis.wording import count, number
 from failguard.report.run_report import RunReport
 from failguard.report.summary import duration, one_line, percent
 
-__all__ = ["Rows", "environment_rows", "fact_rows", "overhead_rows", "resource_rows", "run_rows", "settings_rows"]
+__all__ = [
+    "Rows",
+    "environment_rows",
+    "fact_rows",
+    "overhead_rows",
+    "resource_rows",
+    "run_rows",
+    "settings_rows",
+    "similar_runs",
+]
 
 Rows = list[tuple[str, str]]
 
 MAX_ROWS = 200
 MAX_CELL = 300
 MAX_KEY = 100
+MAX_SIMILAR = 10
+MAX_SIMILAR_COLUMNS = 6
 
 
 def run_rows(report: RunReport) -> Rows:
@@ -33,9 +44,16 @@ def run_rows(report: RunReport) -> Rows:
         "Failure fingerprint": report.fingerprint,
         **{f"Tag {name}": value for name, value in run.tags.items()},
         **{f"Record in {name}": value for name, value in report.locations.items()},
-        "Similar earlier runs": count(len(report.similar_runs)) if report.similar_runs else None,
     }
     return _rows(rows)
+
+
+def similar_runs(report: RunReport) -> tuple[list[str], list[list[str]]]:
+    """Earlier runs that failed alike, as a table: names of the columns, and rows. At most 10 runs."""
+    runs = [run for run in report.similar_runs if isinstance(run, Mapping)][:MAX_SIMILAR]
+    names = list(dict.fromkeys(str(name) for run in runs for name in run))[:MAX_SIMILAR_COLUMNS]
+    rows = [[one_line(_value(run[name]), MAX_KEY) if name in run else "" for name in names] for run in runs]
+    return [one_line(_label(name), MAX_KEY) for name in names], rows
 
 
 def settings_rows(report: RunReport) -> Rows:

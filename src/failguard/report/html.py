@@ -15,6 +15,7 @@ from failguard.report.facts_table import (
     resource_rows,
     run_rows,
     settings_rows,
+    similar_runs,
 )
 from failguard.report.run_report import RunReport
 from failguard.report.summary import block, cause_title, one_line, percent, summarize
@@ -32,7 +33,7 @@ MAX_TRACE = 50_000  # characters; the whole trace is in error_trace.txt
 
 def to_html(report: RunReport) -> str:
     """See :meth:`RunReport.to_html`."""
-    pictures, problem = _pictures(report)
+    pictures, memory, problem = _pictures(report)
     run = report.run
     return (
         _environment()
@@ -41,11 +42,13 @@ def to_html(report: RunReport) -> str:
             **_common(report),
             title=one_line(run.run_name or run.experiment or run.record_id or "run", 120),
             plots=pictures,
+            memory=memory,
             plot_problem=problem,
             events=timeline(report),
             exception=report.exception,
             trace=_trace(report),
             issues=report.diagnosis.config_issues,
+            similar=similar_runs(report),
             tables=[
                 ("Run", run_rows(report)),
                 ("Configuration", settings_rows(report)),
@@ -74,15 +77,15 @@ def _common(report: RunReport) -> dict[str, Any]:
     }
 
 
-def _pictures(report: RunReport) -> tuple[list[Plot], str]:
-    """The plots, or none and the reason: a page without pictures is better than no page."""
+def _pictures(report: RunReport) -> tuple[list[Plot], Plot | None, str]:
+    """Curves and memory, or none and the reason: a page without pictures is better than no page."""
     try:
-        from failguard.report.plots import plots
+        from failguard.report.plots import memory_plot, plots
 
-        return plots(report), ""
+        return plots(report), memory_plot(report), ""
     except Exception as error:  # noqa: BLE001 - whatever matplotlib raises
         logger.debug("failguard: the curves could not be drawn", exc_info=True)
-        return [], one_line(f"The curves could not be drawn: {type(error).__name__}: {error}", 300)
+        return [], None, one_line(f"The curves could not be drawn: {type(error).__name__}: {error}", 300)
 
 
 def _trace(report: RunReport) -> str:

@@ -13,6 +13,7 @@ from failguard.report.facts_table import (
     resource_rows,
     run_rows,
     settings_rows,
+    similar_runs,
 )
 from failguard.report.run_report import RunReport
 from failguard.report.summary import block, cause_title, one_line, percent, summarize
@@ -43,10 +44,15 @@ def _lines(report: RunReport) -> Iterator[str]:
     if events:
         yield from ("", "## Timeline")
         yield from _table(
-            ("Step", "Epoch", "Finding or action", "What"), [(e.step, e.epoch, e.label, e.text) for e in events]
+            ("Step", "Epoch", "Finding or action", "What"),
+            [(e.step, e.epoch, f"{e.label} (root)" if e.root else e.label, e.text) for e in events],
         )
     if report.exception is not None:
         yield from _exception(report)
+    names, runs = similar_runs(report)
+    if runs:
+        yield from ("", "## Similar earlier runs")
+        yield from _table([_text(name) for name in names], runs)
     for title, rows in (
         ("Run", run_rows(report)),
         ("Configuration", settings_rows(report)),

@@ -9,16 +9,16 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from failguard.core.finding import Severity
 from failguard.diagnosis.wording import number
 from failguard.report.run_report import RunReport
 from failguard.report.summary import one_line
+from failguard.report.timeline import marked
 
-__all__ = ["LegendEntry", "Plot", "plots"]
+__all__ = ["LegendEntry", "Plot", "memory_plot", "plots"]
 
 # Drawn in these colours, which the page then replaces: axes take its text colour, curves its palette.
 _COLOURS = {
@@ -32,9 +32,12 @@ _COLOURS = {
 INK, GRID, FIRST, SECOND, THIRD, BAD = _COLOURS
 _CSS_NAME = {FIRST: "curve-1", SECOND: "curve-2", THIRD: "curve-3", BAD: "bad"}
 
-SIZE_INCHES = (7.2, 2.7)
+WIDE_INCHES = (7.2, 2.7)
+NARROW_INCHES = (4.0, 2.5)  # for a phone, where the wide one would be too small to read
 LOG_RATIO = 50.0  # a span above which a linear axis would hide the small values
-MAX_MARKERS = 20
+MAX_LEGEND = 8
+LEAST_READINGS = 8
+LABEL_SHARE = 0.03  # of the axis, below which two labels would touch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,14 @@ class Plot:
         title: Heading.
         alt: What it shows, in words.
         svg: The ``<svg>`` element.
+        narrow_svg: The same for a narrow window.
         legend: What is what.
     """
 
     title: str
     alt: str
     svg: str
+    narrow_svg: str
     legend: tuple[LegendEntry, ...]
 
 
@@ -105,6 +110,30 @@ def plots(report: RunReport) -> list[Plot]:
     return [plot for plot in drawn if plot is not None]
 
 
+def memory_plot(report: RunReport) -> Plot | None:
+    """Memory of the process over time; ``None`` where there are too few readings.
+
+    Raises:
+        Exception: Whatever matplotlib raises.
+    """
+    series = report.resources.get("series")
+    if not isinstance(series, Mapping):
+        return None
+    times, values = series.get("elapsed_s"), series.get("process_rss_bytes")
+    if not isinstance(times, list) or not isinstance(values, list):
+        return None
+    points = [(t, v / 1e6) for t, v in zip(times, values, strict=False) if _is_number(t) and _is_number(v)]
+    if len(points) < LEAST_READINGS:
+        return None
+    at, mean = map(list, zip(*points, strict=True))
+    curve = _Curve("memory of the process, MB", "second", at, mean, mean, mean, [])
+    return _draw(replace(report, findings=[], best={}), "Memory over time", [curve], "second")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _curves(rows: Sequence[dict[str, Any]]) -> list[_Curve]:
     found: dict[tuple[str, str], _Curve] = {}
     for row in rows:
@@ -131,13 +160,22 @@ def _draw(report: RunReport, title: str, curves: Sequence[_Curve | None], per: s
     known = [c for c in curves if c is not None and (len(c.at) > 1 or (c.at and c.bad))]
     if not known:
         return None
+    wide, legend = _picture(report, known, per, WIDE_INCHES)
+    narrow, _ = _picture(report, known, per, NARROW_INCHES)
+    return Plot(title, _alt(title, known, per), wide, narrow, tuple(legend))
+
+
+def _picture(
+    report: RunReport, known: Sequence[_Curve], per: str, size_inches: tuple[float, float]
+) -> tuple[str, list[LegendEntry]]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=SIZE_INCHES, facecolor="none", edgecolor="none")
+    width, height = size_inches
+    figure = Figure(figsize=size_inches, facecolor="none", edgecolor="none")
     figure.set_layout_engine("none")
     FigureCanvasSVG(figure)
-    axes = figure.add_axes((0.09, 0.11, 0.895, 0.84))
+    axes = figure.add_axes((0.65 / width, 0.3 / height, 1 - 0.77 / width, 1 - 0.54 / height))
     log = _wants_log(known)
     if log:
         axes.set_yscale("log")
@@ -149,8 +187,8 @@ def _draw(report: RunReport, title: str, curves: Sequence[_Curve | None], per: s
         if any(high > low for low, high in zip(curve.low, curve.high, strict=True)):
             axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
     legend += _markers(report, axes, known, per)
-    _style(axes, log)
-    return Plot(title, _alt(title, known, per), _svg(figure), tuple(legend))
+    _style(axes, log, x_ticks=8 if width > NARROW_INCHES[0] else 4)
+    return _svg(figure), legend
 
 
 def _markers(report: RunReport, axes: Any, curves: Sequence[_Curve], per: str) -> list[LegendEntry]:
@@ -170,14 +208,7 @@ def _markers(report: RunReport, axes: Any, curves: Sequence[_Curve], per: str) -
             markeredgewidth=1.8,
         )
         legend.append(LegendEntry("NaN or Inf", "bad", "cross"))
-    marked = [f for f in report.findings if f.severity is not Severity.INFO][:MAX_MARKERS]
-    for finding in marked:
-        at = finding.step if per == "step" else finding.epoch
-        if at >= 0:
-            axes.axvline(at, color=BAD, linewidth=1.0, linestyle=(0, (4, 3)))
-    if marked:
-        codes = ", ".join(dict.fromkeys(f.code for f in marked))
-        legend.append(LegendEntry(one_line(codes, 100), "bad", "dashes"))
+    legend += _findings(report, axes, per)
     best = report.best.get("epoch")
     if per == "epoch" and isinstance(best, int | float) and math.isfinite(best):
         axes.axvline(best, color=INK, linewidth=1.0, linestyle=(0, (1, 2)))
@@ -185,12 +216,35 @@ def _markers(report: RunReport, axes: Any, curves: Sequence[_Curve], per: str) -
     return legend
 
 
+def _findings(report: RunReport, axes: Any, per: str) -> list[LegendEntry]:
+    """A dashed line with its number in the timeline for each finding; lines that nearly meet share a label."""
+    legend: list[LegendEntry] = []
+    labels: list[tuple[float, list[str]]] = []
+    findings = [(str(i), f, float(f.step if per == "step" else f.epoch)) for i, f in enumerate(marked(report), start=1)]
+    for mark, finding, at in sorted(findings, key=lambda entry: entry[2]):
+        if at < 0:
+            continue
+        axes.axvline(at, color=BAD, linewidth=1.0, linestyle=(0, (4, 3)))
+        legend.append(LegendEntry(f"{mark} {finding.code}", "bad", "dashes"))
+        low, high = axes.get_xlim()
+        if labels and at - labels[-1][0] < LABEL_SHARE * (high - low):
+            labels[-1][1].append(mark)
+        else:
+            labels.append((at, [mark]))
+    for place, marks in labels:
+        text = axes.text(place, 1.01, ",".join(marks), transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+        _plain_text(text)
+        text.set_color(BAD)
+        text.set_fontsize(10)
+    return legend[:MAX_LEGEND]
+
+
 def _wants_log(curves: Sequence[_Curve]) -> bool:
     values = [v for c in curves for v in (*c.mean, *c.low, *c.high)]
     return min(values) > 0 and max(values) / min(values) > LOG_RATIO
 
 
-def _style(axes: Any, log: bool) -> None:
+def _style(axes: Any, log: bool, x_ticks: int) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes.set_facecolor("none")
@@ -201,7 +255,7 @@ def _style(axes: Any, log: bool) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GRID)
         spine.set_linewidth(0.8)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=x_ticks, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.yaxis.set_major_locator(LogLocator(numticks=7) if log else MaxNLocator(nbins=6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))

@@ -46,10 +46,22 @@ def from_dict(d: Mapping[str, Any]) -> RunReport:
     """See :meth:`RunReport.from_dict`."""
     if not isinstance(d, Mapping):
         raise InputError(f"A report is a JSON object, not {type(d).__name__}.")
-    report = RunReport(run=_part(d, "run", _run_info, RunInfo("", "")))
-    for name, read in _READERS.items():
-        if d.get(name) is not None:
+    version = d.get("schema_version")
+    newer = isinstance(version, int) and version > SCHEMA_VERSION
+    report = RunReport(run=RunInfo("", ""))
+    left_out = []
+    for name, read in {"run": _run_info, **_READERS}.items():
+        if d.get(name) is None:
+            continue
+        try:
             setattr(report, name, _part(d, name, read, None))
+        except InputError:
+            if not newer:
+                raise
+            left_out.append(name)
+    if newer:
+        lost = f" What this version cannot read was left out: {', '.join(left_out)}." if left_out else ""
+        report.notes.append(f"The record was written by a newer failguard (schema {version}).{lost}")
     return report
 
 

@@ -15,6 +15,11 @@ __all__ = ["Summary", "block", "cause_title", "duration", "one_line", "percent",
 SHARE_FROM_S = 10.0  # of a shorter run the share says more about its shortness than about the cost of watching
 
 EARLY_STOP = "metric.no_improvement"
+_ACTIONS = {
+    "stop": "training was stopped",
+    "drop_update": "the bad update was dropped",
+    "restore_best_weights": "the best weights were put back",
+}
 
 # Control characters could steer a terminal; marks of writing direction could make text read as something else.
 _STEERING = "\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -32,6 +37,7 @@ class Summary:
         what: What was seen.
         where: Place, step and epoch.
         why: The likely cause with its best evidence.
+        done: What failguard did to the run.
         remedy: What to try.
         numbers: Labelled figures: steps, time, best value.
         remarks: Notes, and parts of failguard that were switched off.
@@ -42,16 +48,18 @@ class Summary:
     what: str
     where: str
     why: str
+    done: str
     remedy: str
     numbers: tuple[tuple[str, str], ...]
     remarks: tuple[str, ...]
 
     def answers(self) -> Iterator[tuple[str, str]]:
-        """The questions that have an answer: what, where, why, what to try."""
+        """The questions that have an answer: what, where, why, what was done, what to try."""
         for label, text in (
             ("What", self.what),
             ("Where", self.where),
             ("Why", self.why),
+            ("Done", self.done),
             ("What to try", self.remedy),
         ):
             if text:
@@ -68,6 +76,7 @@ def summarize(report: RunReport) -> Summary:
         what=one_line(root.message if root is not None else report.diagnosis.summary),
         where="" if root is None else one_line(_where(report, root)),
         why=_why(report),
+        done=_done(report),
         remedy=one_line(causes[0].remedy) if causes else "",
         numbers=tuple(_numbers(report)),
         remarks=tuple(one_line(r) for r in (*report.notes, *switched_off)),
@@ -161,6 +170,21 @@ def _why(report: RunReport) -> str:
     best = causes[0]
     reasons = [e for e in best.evidence if not e.startswith("against: ")][:2]
     return one_line(f"{cause_title(best.code)} ({percent(best.confidence)}): {'; '.join(reasons)}.".replace(": .", "."))
+
+
+def _done(report: RunReport) -> str:
+    """What failguard did, each thing with its first step."""
+    first: dict[str, int] = {}
+    for action in report.actions:
+        first.setdefault(action.what, action.step)
+    times = [sum(a.what == what for a in report.actions) for what in first]
+    done = [
+        f"{_ACTIONS.get(what, one_line(what, 80).replace('_', ' '))} at step {count(max(step, 0))}"
+        + (f" and {count(n - 1)} more times" if n > 1 else "")
+        for (what, step), n in zip(first.items(), times, strict=True)
+    ]
+    text = "; ".join(done[:5])
+    return one_line(f"{text[:1].upper()}{text[1:]}.") if text else ""
 
 
 def _numbers(report: RunReport) -> Iterator[tuple[str, str]]:

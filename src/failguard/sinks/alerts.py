@@ -1,27 +1,28 @@
-"""Alerts: one message when a run starts to fail, one when it ended."""
+"""Alerts: a message for each episode of a failing run, and one when it ended."""
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from time import monotonic
 
-from failguard.core.finding import Severity
-from failguard.core.redaction import redact_text
-from failguard.errors import ConfigurationError, FailGuardError
+from failguard.core.finding import Finding, Severity
+from failguard.errors import FailGuardError
 from failguard.report.run_report import RunReport
+from failguard.report.summary import one_line, summarize
+from failguard.sinks.messages import Messenger, Target
 
 __all__ = ["AlertSink"]
 
-Target = str | Callable[[RunReport], Any]
+LEAST_GAP_S = 60.0  # between two messages of a run that goes on
+MOST_MESSAGES = 10  # of one run, beside the last one
 
 
 class AlertSink:
     """Tells people about a failing run, on the delivery thread.
 
-    Sends one message at the first finding at error or above, and one when a failing run ended.
-    A message that cannot be sent is named in the report.
+    Sends a message for each new finding at error or above (a finding is one episode), and one when a failing run ended,
+    whether it was stopped or failed. At most one a minute and ten a run, beside the last; what was held back is counted
+    in the next. An ordinary early stop is no alarm. A message that cannot be sent is named in the report.
 
     Args:
         targets: Addresses in Apprise syntax (Slack, e-mail, webhook, ...) and callables that take the report.
@@ -34,29 +35,34 @@ class AlertSink:
     background = True
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        if isinstance(targets, str) or not all(isinstance(t, str) or callable(t) for t in targets):
-            raise ConfigurationError("alerts takes a list of addresses in Apprise syntax and of callables.")
-        self.targets = tuple(targets)
-        self._raised = False
+        self._messenger = Messenger(targets)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._told: set[str] = set()
+        self._held_back = 0
+        self._sent = 0
+        self._last_sent_at: float | None = None
         self._failures: list[str] = []
-        addresses = [t for t in self.targets if isinstance(t, str)]
-        if addresses and importlib.util.find_spec("apprise") is None:
-            raise ConfigurationError(
-                "alerts holds an address, which needs Apprise: pip install failguard-ml[alerts]. Or pass a callable."
-            )
-        for address in addresses:
-            self._apprise(address)
 
     def start(self, report: RunReport) -> None:
         """Nothing is sent."""
-        self._raised = False
-        self._failures = []
+        self._begin()
 
     def progress(self, report: RunReport) -> None:
-        """Send the first message, once there is a finding at error or above."""
-        if not self._raised and any(f.severity.rank >= Severity.ERROR.rank for f in report.findings):
-            self._raised = True
-            self._send("is failing", report)
+        """Send a message where there is a new finding at error or above."""
+        new = [f for f in _alarming(report) if f.code not in self._told]
+        if not new:
+            return
+        self._told.update(f.code for f in new)
+        now = monotonic()
+        too_soon = self._last_sent_at is not None and now - self._last_sent_at < LEAST_GAP_S
+        if too_soon or self._sent >= MOST_MESSAGES:
+            self._held_back += 1
+            return
+        self._sent += 1
+        self._last_sent_at = now
+        self._send("is failing", report, new)
 
     def finish(self, report: RunReport) -> None:
         """Send the last message.
@@ -64,45 +70,26 @@ class AlertSink:
         Raises:
             FailGuardError: A message of this run could not be sent.
         """
-        if report.failing:  # an ordinary early stop is no alarm
-            self._send(str(report.status), report)
+        if report.failing:
+            self._send(str(report.status), report, _alarming(report))
         if self._failures:
-            raise FailGuardError(f"Alerts could not be sent: {'; '.join(self._failures)}. Check the alerts keyword.")
+            failures = dict.fromkeys(self._failures)
+            raise FailGuardError(f"Alerts could not be sent: {'; '.join(failures)}. Check the alerts keyword.")
 
-    def _send(self, what: str, report: RunReport) -> None:
-        title = f"failguard: {report.run.run_name or report.run.record_id} {what}"
-        for target in self.targets:
-            try:
-                if not isinstance(target, str):
-                    target(report)
-                elif not self._apprise(target).notify(title=title, body=report.diagnosis.summary):
-                    raise FailGuardError("the service did not take it")
-            except Exception as error:  # noqa: BLE001  # the next target and the next message still go out
-                shown = _shown(target)
-                self._failures.append(redact_text(f"{shown}: {type(error).__name__}: {error}"))
-
-    @staticmethod
-    def _apprise(address: str) -> Any:
-        import apprise
-
-        client = apprise.Apprise()
-        log = logging.getLogger("apprise")
-        was_disabled, log.disabled = log.disabled, True  # it logs an address it does not know in full
-        try:
-            known = client.add(address)
-        finally:
-            log.disabled = was_disabled
-        if not known:
-            raise ConfigurationError(
-                f"The alert address {_shown(address)} is not understood. It must be one that Apprise knows, such as "
-                "mailto://, slack:// or json://."
-            )
-        return client
+    def _send(self, what: str, report: RunReport, findings: Sequence[Finding]) -> None:
+        title = f"failguard: {one_line(report.run.run_name or report.run.record_id, 200)} {what}"
+        if findings:
+            title += f": {findings[0].code}"
+        lines = [one_line(report.diagnosis.summary)]
+        remedy = summarize(report).remedy
+        if remedy:
+            lines.append(f"What to try: {remedy}")
+        lines += [f"{name}: {one_line(place)}" for name, place in report.locations.items()]
+        if self._held_back:
+            lines.append(f"Messages held back in between: {self._held_back}.")
+            self._held_back = 0
+        self._failures += self._messenger.send(title, "\n".join(lines), report)
 
 
-def _shown(target: Target) -> str:
-    """A target without its secrets: in Apprise addresses every part after the scheme may be one."""
-    if isinstance(target, str):
-        scheme, separator, _ = target.partition("://")
-        return f"{scheme}://..." if separator and scheme.isalnum() else "'...'"
-    return getattr(target, "__qualname__", type(target).__name__)
+def _alarming(report: RunReport) -> list[Finding]:
+    return [f for f in report.findings if f.severity.rank >= Severity.ERROR.rank]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import tempfile
@@ -18,11 +17,11 @@ from urllib.request import url2pathname
 from failguard.core.redaction import redact_text
 from failguard.errors import FailGuardError, InputError
 from failguard.report.run_report import RunReport
+from failguard.sinks.artifacts import ANALYSIS, record_from_artifacts
 from failguard.sinks.mlflow_session import Session, Target, Unreachable, probe
 
-__all__ = ["StoreCheck", "check_store", "read_report"]
+__all__ = ["StoreCheck", "check_store", "open_store", "read_report", "trouble_named"]
 
-ANALYSIS = "failure_analysis.json"
 SQLITE_REMEDY = "Set MLFLOW_TRACKING_URI to a store that can be written, such as sqlite:///mlflow.db."
 
 
@@ -87,16 +86,9 @@ def read_report(run_id: str, tracking_uri: str | None = None) -> RunReport:
         InputError: There is no such run, or failguard did not watch it.
         FailGuardError: The store cannot be used.
     """
-    check = check_store(tracking_uri)
-    if not check.usable:
-        raise FailGuardError(f"The MLflow store {check.uri} cannot be read: it {check.detail}. {check.remedy}")
+    client, shown = open_store(run_id, tracking_uri)
     uri = tracking_uri or _own_uri()
-    if uri.startswith("sqlite:") and not _database(uri).exists():
-        raise InputError(f"There is no run {run_id!r}: the MLflow store {check.uri} does not exist yet.")
-    from mlflow.tracking import MlflowClient
-
-    with _trouble_named(run_id, check.uri), tempfile.TemporaryDirectory(prefix="failguard_") as folder:
-        client = MlflowClient(tracking_uri=uri)
+    with trouble_named(run_id, shown), tempfile.TemporaryDirectory(prefix="failguard_") as folder:
         run = client.get_run(run_id)
         names = {a.path for path in (None, "failguard") for a in client.list_artifacts(run_id, path)}
         if ANALYSIS not in names:
@@ -109,12 +101,7 @@ def read_report(run_id: str, tracking_uri: str | None = None) -> RunReport:
 
         experiment_id = run.info.experiment_id
         session = Session(client, uri, Target(uri), run_id=run_id, experiment_id=experiment_id)
-        record = _record(
-            json.loads(text(ANALYSIS)),
-            json.loads(text("failguard/resources.json") or "{}"),
-            [json.loads(line) for line in text("failguard/history.jsonl").splitlines() if line],
-            text("error_trace.txt"),
-        )
+        record = record_from_artifacts(text, "Read from MLflow. The local record of the run holds more.")
         record["run"] = {
             "record_id": run.data.tags.get("failguard.record", run_id),
             "started_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
@@ -122,7 +109,7 @@ def read_report(run_id: str, tracking_uri: str | None = None) -> RunReport:
             "experiment": client.get_experiment(experiment_id).name,
             "run_name": run.info.run_name,
             "mlflow_run_id": run_id,
-            "mlflow_tracking_uri": check.uri,
+            "mlflow_tracking_uri": shown,
         }
         record["locations"] = {"mlflow": session.location}
         if run.info.end_time:
@@ -130,39 +117,29 @@ def read_report(run_id: str, tracking_uri: str | None = None) -> RunReport:
     return RunReport.from_dict(record)
 
 
-def _record(
-    analysis: dict[str, Any], resources: dict[str, Any], history: list[dict[str, Any]], trace: str
-) -> dict[str, Any]:
-    """The parts of a report that the artifacts hold, as :meth:`RunReport.from_dict` takes them."""
-    root = analysis.get("root")
-    summary = root["message"] if root else "Nothing went wrong."
-    ends = [row["start"] + row["count"] for row in history if row.get("per") == "step" and row.get("name") == "loss"]
-    ends += [finding["step"] + 1 for finding in analysis.get("findings") or ()]
-    epochs = [row["start"] + row["count"] for row in history if row.get("per") == "epoch"]
-    record = {
-        **{
-            name: analysis.get(name) for name in ("status", "findings", "root", "compute", "environment", "fingerprint")
-        },
-        "similar_runs": analysis.get("similar_runs"),
-        "diagnosis": {
-            "summary": summary,
-            "causes": analysis.get("causes"),
-            "config_issues": analysis.get("config_issues"),
-        },
-        "resources": resources,
-        "history": history,
-        "progress": {"steps": max(ends, default=0), "epochs": max(epochs, default=0)},
-        "notes": ["Read from MLflow. The local record of the run holds more."],
-    }
-    if analysis.get("error_type"):
-        found = [f for f in analysis.get("findings") or () if f.get("code") in ("run.exception", "run.interrupted")]
-        record["exception"] = {
-            "type_name": analysis["error_type"],
-            "message": found[0].get("message", "") if found else "",
-            "trace": trace,
-            "interrupt": analysis.get("status") == "interrupted",
-        }
-    return record
+def open_store(run_id: str, tracking_uri: str | None = None) -> tuple[Any, str]:
+    """A client for the store of a run.
+
+    Args:
+        run_id: The run, for the message.
+        tracking_uri: The store; ``None``: the one MLflow itself would use.
+
+    Returns:
+        An ``MlflowClient``, and the store's address without user info.
+
+    Raises:
+        InputError: The store does not exist yet, so that there is no such run.
+        FailGuardError: The store cannot be used.
+    """
+    check = check_store(tracking_uri)
+    if not check.usable:
+        raise FailGuardError(f"The MLflow store {check.uri} cannot be read: it {check.detail}. {check.remedy}")
+    uri = tracking_uri or _own_uri()
+    if uri.startswith("sqlite:") and not _database(uri).exists():
+        raise InputError(f"There is no run {run_id!r}: the MLflow store {check.uri} does not exist yet.")
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri), check.uri
 
 
 def _own_uri() -> str:
@@ -207,7 +184,8 @@ def _check_folder(folder: Path, shown: str, detail: str) -> StoreCheck:
 
 
 @contextmanager
-def _trouble_named(run_id: str, uri: str) -> Iterator[None]:
+def trouble_named(run_id: str, uri: str) -> Iterator[None]:
+    """What MLflow raises becomes an :class:`InputError` that names the run and the store."""
     try:
         yield
     except FailGuardError:

@@ -15,6 +15,7 @@ from failguard.core.containment import PartError
 from failguard.core.finding import Status
 from failguard.errors import InputError
 from failguard.report.run_report import RunReport
+from failguard.sinks.artifacts import record_from_artifacts
 
 __all__ = [
     "DELIVERY",
@@ -34,6 +35,7 @@ DELIVERY = "failguard/delivery.json"
 def load_record(path: str | os.PathLike[str]) -> RunReport:
     """Read a run's report from its folder.
 
+    Where the report itself is damaged, as after a full disk, what its smaller files hold is put together, with a note.
     What later sinks did (addresses, errors) is taken from the delivery file. A run that is still ``running`` while its
     process is gone from this machine is reported as ``interrupted``, with a note.
 
@@ -47,7 +49,10 @@ def load_record(path: str | os.PathLike[str]) -> RunReport:
     folder = path.parent.parent if path.name == "report.json" else path
     if not (folder / REPORT).is_file():
         raise InputError(f"{os.fspath(path)!r} holds no record of a run: there is no {REPORT} in it.")
-    report = RunReport.load(folder / REPORT)
+    try:
+        report = RunReport.load(folder / REPORT)
+    except InputError as damaged:
+        report = _from_the_rest(folder, damaged)
     delivery = read_delivery(folder)
     report.locations = {**report.locations, **_texts(delivery.get("locations")), "local": str(folder)}
     known = {e.part for e in report.part_errors}
@@ -61,6 +66,24 @@ def load_record(path: str | os.PathLike[str]) -> RunReport:
         report.status = Status.INTERRUPTED
         report.notes.append("The process ended without a word: it was killed, or the machine went down.")
         report.diagnosis = replace(report.diagnosis, summary="The process was killed while it trained.")
+    return report
+
+
+def _from_the_rest(folder: Path, damaged: InputError) -> RunReport:
+    """What the smaller files of a record say, where its report cannot be read."""
+
+    def read(name: str) -> str:
+        try:
+            return (folder / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    note = f"{REPORT} is damaged; this is what the other files of the record hold."
+    try:
+        record = record_from_artifacts(read, note)
+        report = RunReport.from_dict({**record, "run": {"record_id": folder.name}})
+    except InputError as error:
+        raise InputError(f"{damaged} The rest of the record cannot be used either: {error}") from damaged
     return report
 
 

@@ -124,10 +124,12 @@ def test_another_store_and_an_address_whose_user_info_is_not_kept(
 
 
 def test_a_broken_record_does_not_stop_the_others(make_report: Any, store: str) -> None:
-    (record(make_report, "a", tracking_uri=store) / "failguard" / "report.json").write_text("{")
+    for name in ("a", "c"):
+        (record(make_report, name, tracking_uri=store) / "failguard" / "report.json").write_text("{")
+    Path("runs", "a", "failure_analysis.json").write_text("{")
     record(make_report, "b", tracking_uri=store)
     result = sync("runs")
-    assert list(result.sent) == ["b"]
+    assert list(result.sent) == ["b", "c"], "of a report that is damaged the rest of the record is sent"
     assert "report.json" in result.failed["a"]
 
 
