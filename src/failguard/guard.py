@@ -29,7 +29,7 @@ from failguard.episodes import GATED, Episodes
 from failguard.errors import TrainingFailure
 from failguard.recorder import Recorder
 from failguard.report.run_report import Progress, RunReport
-from failguard.resources import available_memory_bytes
+from failguard.resources import RunWatch, available_memory_bytes
 from failguard.settings import Settings
 
 __all__ = ["Guard"]
@@ -66,6 +66,7 @@ class Guard:
         should_stop: failguard wants the run to end.
         finished: The report is final.
         history, containment, accounting: What was measured, what failed, what it cost.
+        resources: What the run uses. Adapters give it probes, folders and times.
     """
 
     def __init__(self, settings: Settings, host: Host, framework: str) -> None:
@@ -79,9 +80,12 @@ class Guard:
         self.optimizer_steps = 0
         self.should_stop = False
         self.finished = False
+        self.resources = RunWatch(settings.resources, self.history)
         self._policy = settings.resolved_policy
         self._episodes = Episodes(settings.ignore)
-        self._recorder = Recorder(settings, framework, self.history, self.containment, self.accounting)
+        self._recorder = Recorder(
+            settings, framework, self.history, self.containment, self.accounting, self.resources
+        )
         self._detectors = by_event(detectors_for(settings))
         self._looks_inside = settings.detectors != "minimal"
         self._losses = self.history.step_series("loss")
@@ -124,6 +128,8 @@ class Guard:
         started = perf_counter()
         self.history.facts = facts
         self._recorder.start(facts, writes=writes, mlflow_run_id=mlflow_run_id, mlflow_tracking_uri=mlflow_tracking_uri)
+        folders = [self.settings.record_dir]
+        self.containment.run("resource sampler", self.resources.start, folders, lambda: self.step)
         if facts.model.trainable_parameters == 0:
             self.note("The model has no trainable parameters: nothing can be learned. Unfreeze or add parameters.")
         self._look(Event.RUN_START)
@@ -134,7 +140,19 @@ class Guard:
         """An epoch begins."""
         self.epoch = epoch
         self._loss_sum, self._loss_count = 0.0, 0
-        self._epoch_started_at = perf_counter()
+        self._epoch_started_at = self._batch_ended_at = perf_counter()
+
+    def spent(self, phase: str, seconds: float | None = None) -> None:
+        """Time between two batches that is no part of a step.
+
+        Args:
+            phase: ``"validation"``, ``"checkpoint"`` or ``"startup"``.
+            seconds: How long; ``None``: since the end of the last batch.
+        """
+        now = perf_counter()
+        seconds = now - self._batch_ended_at if seconds is None else seconds
+        self.resources.times.add(phase, seconds)
+        self._batch_ended_at = min(self._batch_ended_at + seconds, now)
 
     @property
     def gradient_due(self) -> bool:
@@ -197,6 +215,8 @@ class Guard:
         self._step_s.append(self.step, now - self._batch_ended_at if step_s is None else step_s)
         self._batch_ended_at = now
         step = self.step
+        if step >= self.resources.next_step:
+            self.containment.run("memory at steps", self.resources.end_step, step)
         if self._bad_value:  # a loss that no update followed, as under accumulation
             self._bad_value = False
             self._look(Event.STEP)
@@ -234,6 +254,8 @@ class Guard:
                 self._bad_value = False
                 self._look(Event.STEP)
                 self._drop = False
+        if self.step >= self.resources.next_step:
+            self.containment.run("memory at steps", self.resources.end_step, self.step)
         self.optimizer_steps += n - dropped
         if dropped:
             self._count_drops(dropped, f"The compiled step kept {dropped} update(s) from the weights.")
@@ -291,6 +313,8 @@ class Guard:
         if bad_weights is not None:
             values["non_finite_weights"] = float(bad_weights)
         self._epochs_seen += 1
+        if self.history.first_epoch_end is None:
+            self.history.first_epoch_end = self.step
         self._look(Event.EPOCH_END, values=values, validated=validated, step=last_step)
         if perf_counter() > self._next_progress_at:
             self._progress()
@@ -388,6 +412,7 @@ class Guard:
         exception: ExceptionFacts | None = None,
     ) -> None:
         """Run the detectors of an event, record what is new, decide, act."""
+        self.containment.run("resource readings", self.resources.take_in)
         observation = Observation(
             event=event,
             step=self.step if step is None else step,

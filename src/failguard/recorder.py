@@ -21,7 +21,7 @@ from failguard.core.run_info import RunInfo
 from failguard.diagnosis import diagnose, fingerprint
 from failguard.episodes import root_of
 from failguard.report.run_report import ActionTaken, Compute, Progress, RunReport
-from failguard.resources import Sampler, environment
+from failguard.resources import RunWatch, environment
 from failguard.settings import Settings
 from failguard.sinks.delivery import Delivery, sinks_for
 
@@ -44,16 +44,17 @@ class Recorder:
         history: History,
         containment: Containment,
         accounting: Accounting,
+        resources: RunWatch,
     ) -> None:
         self._settings = settings
         self._framework = framework
         self._history = history
         self._containment = containment
         self._accounting = accounting
+        self._resources = resources
         self._findings: list[Finding] = []
         self._actions: list[ActionTaken] = []
         self._notes: list[str] = []
-        self._sampler: Sampler | None = None
         self._delivery: Delivery | None = None
         self._started_at = perf_counter()
         self._ended_at: float | None = None
@@ -66,7 +67,7 @@ class Recorder:
         self.snapshot_bytes = 0
 
     def start(self, facts: Facts, *, writes: bool, mlflow_run_id: str | None, mlflow_tracking_uri: str | None) -> None:
-        """The run begins: name it, start sampling and delivery."""
+        """The run begins: name it, start delivery."""
         settings = self._settings
         now = datetime.now(UTC).astimezone()
         facts.config = config = self._copied("config", facts.config if settings.config is None else settings.config)
@@ -86,10 +87,6 @@ class Recorder:
             resumed=self.resumed_at_step is not None,
         )
         self._environment = self._containment.run("environment", environment) or {}
-        if settings.resources is not False:
-            limits = None if settings.resources is True else settings.resources
-            self._sampler = Sampler(limits, directories=[settings.record_dir])
-            self._containment.run("resource sampler", self._sampler.start)
         if writes:
             self._delivery = Delivery(sinks_for(settings), self._containment)
             first = self.report(Status.RUNNING, Progress(planned_steps=facts.planned_steps))
@@ -139,12 +136,10 @@ class Recorder:
     def finish(self, status: Status, numbers: Progress) -> None:
         """The run is over: stop sampling, make the final report, deliver it."""
         self._ended_at = perf_counter()
-        if self._sampler is not None:
-            self._containment.run("resource sampler", self._sampler.stop)
-            summary = self._containment.run("resource sampler", self._sampler.summary) or {}
-            for exceeded in summary.get("limits_exceeded", ()):
-                if self.note(exceeded):
-                    logger.warning("failguard: %s", exceeded)
+        self._containment.run("resource sampler", self._resources.stop)
+        for exceeded in self._resource_summary().get("limits_exceeded", ()):
+            if self.note(exceeded):
+                logger.warning("failguard: %s", exceeded)
         report = self.report(status, numbers)
         self._final = report
         if self._delivery is not None:
@@ -159,11 +154,6 @@ class Recorder:
         findings = list(self._findings)
         root = root_of(findings)
         best = self._history.improvement
-        resources = {}
-        if self._sampler is not None:
-            resources = self._containment.run("resource sampler", self._sampler.summary) or {}
-            if self._sampler.error is not None:  # its thread ended; what was sampled before stays
-                self._containment.record("resource sampling", self._sampler.error)
         report = RunReport(
             run=self._run,
             status=status,
@@ -173,7 +163,7 @@ class Recorder:
             progress=numbers,
             compute=self._compute(status, numbers),
             overhead=self._accounting.overhead(self.duration_s, self.snapshot_bytes),
-            resources=resources,
+            resources=self._resource_summary(),
             facts=facts,
             exception=self.exception,
             environment={**self._environment, "packages": dict(facts.versions)},
@@ -199,6 +189,14 @@ class Recorder:
             )
         report.part_errors = list(self._containment.errors)
         return report
+
+    def _resource_summary(self) -> dict[str, Any]:
+        watch = self._resources
+        failguard_s = self._accounting.total_s
+        found = self._containment.run("resource summary", watch.summary, self.duration_s, failguard_s) or {}
+        if watch.sampler is not None and watch.sampler.error is not None:  # what was sampled before stays
+            self._containment.record("resource sampling", watch.sampler.error)
+        return found
 
     def _copied(self, name: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
         """A plain copy of a mapping of the user's, without secrets."""

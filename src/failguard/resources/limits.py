@@ -23,6 +23,12 @@ class ResourceLimits:
             run, in MB of 1,048,576 bytes; ``None`` for no limit. The source design warns at 10,000.
         min_disk_free_mb: The least free space on the disks that are written to, in MB of 1,048,576 bytes; ``None`` for
             no limit. The default leaves room for one checkpoint of a model of common size.
+        price_per_gpu_hour: What one GPU costs for an hour, in any currency; the report then says what the run cost.
+        tokens_per_step: Tokens in one batch of one rank, for tokens per second.
+        flops_per_step: Floating-point operations of one training step of one rank, such as from Lightning's
+            ``measure_flops``, for the share of the card's peak that was used (MFU).
+        hang_after_s: Seconds without a finished step after which the run counts as hung; ``None``: learned from the
+            run's own pauses, five minutes at least.
 
     Raises:
         ConfigurationError: A value cannot be used.
@@ -31,6 +37,10 @@ class ResourceLimits:
     interval_s: float = 1.0
     max_memory_increase_mb: float | None = None
     min_disk_free_mb: float | None = 1024.0
+    price_per_gpu_hour: float | None = None
+    tokens_per_step: float | None = None
+    flops_per_step: float | None = None
+    hang_after_s: float | None = None
 
     def __post_init__(self) -> None:
         if not _is_number(self.interval_s) or not 0.05 <= self.interval_s <= 3600:
@@ -42,6 +52,12 @@ class ResourceLimits:
             if value is not None and (not _is_number(value) or not 0 <= value < math.inf):
                 raise ConfigurationError(
                     f"{name}={value!r} cannot be used: {name} takes a finite number of MB from 0, or None for no limit."
+                )
+        for name in ("price_per_gpu_hour", "tokens_per_step", "flops_per_step", "hang_after_s"):
+            value = getattr(self, name)
+            if value is not None and (not _is_number(value) or not 0 < value < math.inf):
+                raise ConfigurationError(
+                    f"{name}={value!r} cannot be used: {name} takes a finite number above 0, or None."
                 )
 
 
