@@ -83,9 +83,7 @@ class Guard:
         self.resources = RunWatch(settings.resources, self.history)
         self._policy = settings.resolved_policy
         self._episodes = Episodes(settings.ignore)
-        self._recorder = Recorder(
-            settings, framework, self.history, self.containment, self.accounting, self.resources
-        )
+        self._recorder = Recorder(settings, framework, self.history, self.containment, self.accounting, self.resources)
         self._detectors = by_event(detectors_for(settings))
         self._looks_inside = settings.detectors != "minimal"
         self._losses = self.history.step_series("loss")

@@ -28,6 +28,7 @@ from failguard.episodes import Episodes
 from failguard.errors import ConfigurationError, InputError
 from failguard.recorder import Recorder
 from failguard.report.run_report import Compute, Progress, RunReport
+from failguard.resources import RunWatch
 from failguard.settings import Settings
 
 __all__ = ["analyze"]
@@ -117,7 +118,8 @@ class _Replay:
         self.containment = Containment()
         self.episodes = Episodes(settings.ignore)
         accounting = Accounting(settings.overhead_budget)
-        self.recorder = Recorder(settings, "log", self.history, self.containment, accounting)
+        resources = RunWatch(settings.resources, self.history)
+        self.recorder = Recorder(settings, "log", self.history, self.containment, accounting, resources)
         self.detectors = by_event(detectors_for(settings))
         self.bad_looks = 0
 

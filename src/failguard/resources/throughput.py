@@ -44,4 +44,3 @@ def throughput(
         third = len(means) // 3
         found["trend_percent"] = 100.0 * (median(means[:third]) / median(means[-third:]) - 1.0)
     return found
-
