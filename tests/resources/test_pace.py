@@ -11,10 +11,13 @@ def test_a_reading_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
     p = Pace(share=0.01)
     assert p.due(), "the first comes at once"
-    p.took(0.02)
-    now[0] = 101.9
-    assert not p.due()
+    p.took(0.5)
     now[0] = 102.0
+    assert p.due(), "the first is no measure: it found nothing loaded"
+    p.took(0.05)
+    now[0] = 106.9
+    assert not p.due()
+    now[0] = 107.0
     assert p.due()
 
 
@@ -24,6 +27,7 @@ def test_no_cost_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     p = Pace(share=1e-6)
     p.took(-1.0)
     assert p.due()
+    p.took(1e6)
     p.took(1e6)
     now[0] += pace.LONGEST_WAIT_S
     assert p.due(), "the longest wait is bounded"

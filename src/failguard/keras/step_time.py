@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -21,9 +21,10 @@ TENSORFLOW_COST_S = 60e-6
 class StepTimer:
     """For the calls of a window the train function is wrapped on the model; outside of windows nothing is in place.
 
-    On torch and JAX, Keras fetches a batch between two calls: what lies there is waiting for data, callbacks that run
-    at each batch included. On TensorFlow it is fetched inside the call: there the step notes the time at which its
-    batch had come, without XLA and with one step a call; else waiting for data is not known.
+    On torch, Keras fetches a batch between two calls: what lies there is waiting for data, callbacks that run at each
+    batch included. On JAX the call takes it from an iterator, which is timed. On TensorFlow the compiled call does:
+    there the step notes the time at which its batch had come, without XLA and with one step a call; else waiting for
+    data is not known.
     """
 
     def __init__(self, model: Any, guard: Guard) -> None:
@@ -33,7 +34,8 @@ class StepTimer:
         """
         self._model = model
         self._guard = guard
-        self._is_inside = keras.backend.backend() == "tensorflow"
+        self._backend = keras.backend.backend()
+        self._is_inside = self._backend == "tensorflow"
         self._arrived: Any = None
         self._patched: Any = None
         wanted = guard.resources.limits is not None and int(model.steps_per_execution) == 1
@@ -69,12 +71,14 @@ class StepTimer:
             began, began_at = perf_counter(), time.time()
             if state["calls"] == 0.0:
                 state["began"] = began
-            elif not self._is_inside:
+            elif self._backend == "torch":
                 state["wait"] += began - state["ended"]
+            elif self._backend == "jax":
+                args = tuple(_TimedIterator(a, state) if isinstance(a, Iterator) else a for a in args)
             result = inner(*args)
             state["ended"] = perf_counter()
             state["calls"] += 1.0
-            # The first gap of torch and JAX is before the window: one call more than gaps.
+            # The first gap is before the window: one call more than gaps.
             enough = STEPS if self._is_inside else STEPS + 1
             if self._is_inside:
                 self._guard.containment.run("timing steps", self._count_arrival, state, began_at)
@@ -127,3 +131,18 @@ class StepTimer:
         waited = float(self._arrived.numpy()) - began_at
         if waited > 0:  # a step that was cut short has noted nothing
             state["wait"] += waited
+
+
+class _TimedIterator(Iterator[Any]):
+    """Counts the time that an iterator takes for its next batch."""
+
+    def __init__(self, inner: Iterator[Any], state: dict[str, float]) -> None:
+        self._inner = inner
+        self._state = state
+
+    def __next__(self) -> Any:
+        began = perf_counter()
+        try:
+            return next(self._inner)
+        finally:
+            self._state["wait"] += perf_counter() - began

@@ -22,14 +22,16 @@ class ProcessReadings:
         unreadable: Quantities that could not be read, with the type of the error.
     """
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, directories: Sequence[str], pid: int | None = None) -> None:
         """Args:
         directories: Folders that are written to. They need not exist.
+        pid: The process; ``None`` for this one.
         """
         import psutil
 
         self._psutil = psutil
-        self._process = psutil.Process()
+        self._process = psutil.Process(pid)
+        self._is_other = pid is not None and pid != os.getpid()
         self._directories = directories
         self._before: tuple[float, float] | None = None  # wall and processor time of this process, s
         self._host_before: tuple[float, float] | None = None  # busy and all processor time of the host, s
@@ -55,7 +57,7 @@ class ProcessReadings:
             :class:`~failguard.resources.host.HostReadings`, which cost more.
         """
         values: dict[str, float] = {}
-        self._take(values, "process_rss_bytes", lambda: float(self._process.memory_info().rss))
+        self._take(values, "process_rss_bytes", self._resident)
         self._take(values, "process_threads", lambda: float(self._process.num_threads()))
         self._take(values, "process_open_files", self._open_files)
         self._take(values, "host_memory_available_bytes", _available)
@@ -69,17 +71,26 @@ class ProcessReadings:
             try:
                 values.update(read())
             except Exception as error:  # noqa: BLE001 - psutil raises its own and the platform's errors
-                self.unreadable.setdefault(name, type(error).__name__)
+                self._note(name, error)
         return values
+
+    def _note(self, name: str, error: Exception) -> None:
+        """Remember that something could not be read. That another process has ended is no failure to read it."""
+        if not isinstance(error, self._psutil.NoSuchProcess):
+            self.unreadable.setdefault(name, type(error).__name__)
 
     def _take(self, values: dict[str, float], name: str, read: Callable[[], float | None]) -> None:
         try:
             value = read()
         except Exception as error:  # noqa: BLE001 - as above: one field less
-            self.unreadable.setdefault(name, type(error).__name__)
+            self._note(name, error)
             return
         if value is not None:
             values[name] = value
+
+    def _resident(self) -> float | None:
+        rss = float(self._process.memory_info().rss)
+        return rss if rss > 0 else None  # a process that has ended, and was not waited for
 
     def _open_files(self) -> float | None:
         count = getattr(self._process, "num_fds", None) or getattr(self._process, "num_handles", None)
@@ -93,6 +104,9 @@ class ProcessReadings:
         """CPU shares since the last reading that was far enough away."""
         values = {}
         now, used = time.monotonic(), time.process_time()
+        if self._is_other:
+            times = self._process.cpu_times()
+            used = times.user + times.system
         if self._before is None:
             self._before, self._host_before = (now, used), self._host_times()
             return {}

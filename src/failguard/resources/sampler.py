@@ -50,6 +50,7 @@ class Sampler:
         *,
         probes: Mapping[str, Callable[[], Mapping[str, float]]] | None = None,
         step: Callable[[], int] | None = None,
+        pid: int | None = None,
     ) -> None:
         """Args:
         limits: Interval and limits; ``None`` for the defaults.
@@ -57,6 +58,7 @@ class Sampler:
         probes: Readings of others by name, such as those of a framework's allocator; called on the sampling thread.
             They give numbers with units in their names. One that raises is left out from then on.
         step: Tells the training step of a sample.
+        pid: The process to sample; ``None`` for this one.
         """
         self.limits = limits or ResourceLimits()
         self.error: BaseException | None = None
@@ -74,6 +76,7 @@ class Sampler:
         self._gpus: Accelerators | None = None
         self._probes = dict(probes or {})
         self._step = step
+        self._sampled_pid = pid
         self._new: deque[tuple[int, dict[str, float]]] = deque(maxlen=KEPT_SAMPLES)
         self._course = Course()
         self._unreadable: dict[str, str] = {}
@@ -166,7 +169,7 @@ class Sampler:
         gpus = None
         stop = self._stop
         try:
-            process = ProcessReadings(self._directories)
+            process = ProcessReadings(self._directories, self._sampled_pid)
             self._sample(process, None)  # before NVML, which can take long to start
             gpus = Accelerators()
             with self._lock:

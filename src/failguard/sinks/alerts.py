@@ -14,7 +14,7 @@ from failguard.report.run_report import RunReport
 
 __all__ = ["AlertSink"]
 
-Target = str | Callable[[RunReport], Any]
+Target = str | Callable[[Any], Any]
 
 
 class AlertSink:
@@ -71,15 +71,28 @@ class AlertSink:
 
     def _send(self, what: str, report: RunReport) -> None:
         title = f"failguard: {report.run.run_name or report.run.record_id} {what}"
+        self._failures += self.send(title, report.diagnosis.summary, report)
+
+    def send(self, title: str, body: str, subject: Any) -> list[str]:
+        """Send one message to every target.
+
+        Args:
+            title, body: For addresses.
+            subject: For callables.
+
+        Returns:
+            What went wrong, without secrets.
+        """
+        failures = []
         for target in self.targets:
             try:
                 if not isinstance(target, str):
-                    target(report)
-                elif not self._apprise(target).notify(title=title, body=report.diagnosis.summary):
+                    target(subject)
+                elif not self._apprise(target).notify(title=title, body=body):
                     raise FailGuardError("the service did not take it")
             except Exception as error:  # noqa: BLE001  # the next target and the next message still go out
-                shown = _shown(target)
-                self._failures.append(redact_text(f"{shown}: {type(error).__name__}: {error}"))
+                failures.append(redact_text(f"{_shown(target)}: {type(error).__name__}: {error}"))
+        return failures
 
     @staticmethod
     def _apprise(address: str) -> Any:
