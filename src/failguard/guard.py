@@ -222,7 +222,7 @@ class Guard:
             self._look(Event.STEP)
             self.accounting.detectors.ran(step, perf_counter() - now, self.typical_step_s)
             if now > self._next_progress_at:
-                self._progress()
+                self._tick()
         self.step = step + 1
 
     def record_rows(self, losses: Sequence[float], norms: Sequence[float], *, dropped: int = 0) -> None:
@@ -261,7 +261,7 @@ class Guard:
             self._look(Event.STEP)
             self.accounting.detectors.ran(self.step, perf_counter() - now, self.typical_step_s)
             if now > self._next_progress_at:
-                self._progress()
+                self._tick()
         self.step = first + n
 
     @property
@@ -544,6 +544,11 @@ class Guard:
     def _progress(self) -> None:
         self._next_progress_at = perf_counter() + PROGRESS_EVERY_S
         self._recorder.progress(self._progress_numbers())
+
+    def _tick(self) -> None:
+        """What need not be done more often."""
+        self._progress()
+        self._look(Event.TICK)
 
     def _progress_numbers(self) -> Progress:
         return Progress(

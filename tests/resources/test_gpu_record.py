@@ -53,6 +53,6 @@ def test_several_cards_as_one() -> None:
     assert found == {
         "gpu_utilization_percent": 50.0,
         "gpu_throttled": 0.5,
-        "gpu_memory_used_share": 0.9,
+        "gpu_memory_left_bytes": 1.0,
         "gpu_errors": 3.0,
     }

@@ -320,7 +320,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         guard.spent("checkpoint", perf_counter() - since)
         size = checkpoint_bytes(self._trainer)
         if size is not None:
-            guard.resources.checkpoint_bytes = size
+            guard.resources.note_checkpoint(size)
         if self._timer is not None:
             self._timer.spoil()
 

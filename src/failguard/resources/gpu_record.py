@@ -96,20 +96,20 @@ def over_cards(cards: Sequence[Mapping[str, float]]) -> dict[str, float]:
     Returns:
         ``gpu_utilization_percent`` (mean), ``gpu_throttled`` (share of the cards), ``gpu_errors`` (memory errors that
         could not be corrected, remapped rows, failed remaps, errors reported by the driver, lost cards),
-        ``gpu_memory_used_share`` (of the fullest). Absent where no card gives them.
+        ``gpu_memory_left_bytes`` (of the fullest). Absent where no card gives them.
     """
     found: dict[str, float] = {}
     for name, source in (("gpu_utilization_percent", "utilization_percent"), ("gpu_throttled", "throttled")):
         values = [card[source] for card in cards if source in card]
         if values:
             found[name] = sum(values) / len(values)
-    shares = [
-        card["memory_used_bytes"] / card["memory_total_bytes"]
+    left = [
+        card["memory_total_bytes"] - card["memory_used_bytes"]
         for card in cards
-        if "memory_used_bytes" in card and card.get("memory_total_bytes", 0.0) > 0
+        if "memory_used_bytes" in card and "memory_total_bytes" in card
     ]
-    if shares:
-        found["gpu_memory_used_share"] = max(shares)
+    if left:
+        found["gpu_memory_left_bytes"] = min(left)
     errors = ("ecc_errors", "xid_errors", "remapped_rows", "row_remap_failed", "lost")
     if any(name in card for card in cards for name in errors):
         found["gpu_errors"] = sum(card.get(name, 0.0) for card in cards for name in errors)

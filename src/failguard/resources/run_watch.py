@@ -27,7 +27,7 @@ WATCHED = (
     "gpu_utilization_percent",
     "gpu_throttled",
     "gpu_errors",
-    "gpu_memory_used_share",
+    "gpu_memory_left_bytes",
 )
 
 Probe = Callable[[], Mapping[str, float]]
@@ -40,7 +40,6 @@ class RunWatch:
         limits: As the user set them; ``None`` where resources are not to be watched.
         times: Where the time of the run goes.
         next_step: The step at whose end :meth:`end_step` is to be called; infinite where it is not.
-        checkpoint_bytes: Size of the last checkpoint, ``None`` before the first.
         sampler: The sampler, ``None`` while there is none.
     """
 
@@ -54,7 +53,6 @@ class RunWatch:
             self.limits = ResourceLimits() if setting is True else setting
         self.times = StepTimes()
         self.next_step: float = math.inf if self.limits is None else 0
-        self.checkpoint_bytes: float | None = None
         self.sampler: Sampler | None = None
         self._history = history
         self._memory: StepMemory | None = None
@@ -81,6 +79,10 @@ class RunWatch:
         self._directories.append(directory)
         if self.sampler is not None:
             self.sampler.add_directory(directory)
+
+    def note_checkpoint(self, size_bytes: float) -> None:
+        """A checkpoint was written, of this size."""
+        self._history.machine_series("checkpoint_bytes").append(self._newest_step(), size_bytes)
 
     # The run
 
@@ -165,6 +167,11 @@ class RunWatch:
         rates = throughput(step_s, facts.batch_size, self.limits.tokens_per_step, max(facts.world_size, 1))
         if rates:
             found["throughput"] = rates
-        if self.checkpoint_bytes is not None:
-            found["checkpoint_bytes"] = self.checkpoint_bytes
+        checkpoints = self._history.machine.get("checkpoint_bytes")
+        if checkpoints is not None and checkpoints.last is not None:
+            found["checkpoint_bytes"] = checkpoints.last
         return found
+
+    def _newest_step(self) -> int:
+        series = self._history.steps.get("step_s")
+        return (series.last_step or 0) if series is not None else 0
