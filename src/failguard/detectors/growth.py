@@ -51,7 +51,7 @@ def settled_step(last_step: int, first_epoch_end: int | None) -> int:
 def steady_growth(series: Series, from_step: int, least_bytes: float) -> Growth | None:
     """The growth of a series of memory readings, if it is a steady one.
 
-    The steps from ``from_step`` on, 200 or more, are cut into eight equal parts. The medians of at least six of the
+    The steps from ``from_step`` on, 200 or more and at least as many as before, are cut into eight equal parts. The medians of at least six of the
     seven later ones are above the one before, none falls by more than a tenth of the growth (garbage that is collected
     now and then), and the last is the highest; no rise is more than half of the growth (a jump); the newer half grew at
     least three quarters as much as the older one (a cache that fills up grows less and less); and the growth is at
@@ -72,7 +72,11 @@ def steady_growth(series: Series, from_step: int, least_bytes: float) -> Growth 
     steps, values = series.steps, series.values
     keep = (steps >= from_step) & np.isfinite(values)
     steps, values = steps[keep], values[keep]
-    if values.size < LEAST_POINTS or steps[-1] - steps[0] < LEAST_STEPS or values[-1] - values[0] < 0.5 * least_bytes:
+    if (
+        values.size < LEAST_POINTS
+        or steps[-1] - steps[0] < max(LEAST_STEPS, 0.9 * from_step)
+        or values[-1] - values[0] < 0.5 * least_bytes
+    ):
         return None
     edges = np.linspace(steps[0], steps[-1] + 1, SEGMENTS + 1)
     parts = [values[(steps >= a) & (steps < b)] for a, b in pairwise(edges)]
