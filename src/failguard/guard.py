@@ -92,6 +92,7 @@ class Guard:
         self._bad_value = False  # a value of the batch in progress is not finite
         self._said_monitor_missing = False
         self._ending = False  # too late to act
+        self._hung: list[Finding] = []  # found by the watch, not decided on yet
         self._drop = False  # the pending update must not be applied
         self._drops = 0
         self._loss_sum = 0.0
@@ -128,6 +129,10 @@ class Guard:
         self._recorder.start(facts, writes=writes, mlflow_run_id=mlflow_run_id, mlflow_tracking_uri=mlflow_tracking_uri)
         folders = [self.settings.record_dir]
         self.containment.run("resource sampler", self.resources.start, folders, lambda: self.step)
+        if self._detectors[Event.IDLE]:
+            self.containment.run(
+                "watch for hangs", self.resources.watch_for_hangs, lambda: self._batch_ended_at, self._pause
+            )
         if facts.model.trainable_parameters == 0:
             self.note("The model has no trainable parameters: nothing can be learned. Unfreeze or add parameters.")
         self._look(Event.RUN_START)
@@ -411,6 +416,9 @@ class Guard:
     ) -> None:
         """Run the detectors of an event, record what is new, decide, act."""
         self.containment.run("resource readings", self.resources.take_in)
+        if self._hung:  # it goes on after all
+            hung, self._hung = self._hung, []
+            self._decide(hung)
         observation = Observation(
             event=event,
             step=self.step if step is None else step,
@@ -427,6 +435,29 @@ class Guard:
             is_bad = gated and self.containment.run("outcome", learning_is_bad, observation, self.history)
             self._raise_findings(found, learning_is_bad=bool(is_bad))
 
+    def _pause(self, values: Mapping[str, float]) -> bool:
+        """Nothing moves. On the thread of the watch, so it records and tells, and leaves the training alone.
+
+        Returns:
+            Whether it was found to hang. What the policy says is done at the next step, if there is one.
+        """
+        limits = self.resources.limits
+        more = {"steps": float(self.step), "ranks": float(self.history.facts.world_size)}
+        if limits is not None and limits.hang_after_s is not None:
+            more["hang_after_s"] = limits.hang_after_s
+        observation = Observation(Event.IDLE, self.step, self.optimizer_steps, self.epoch, values={**values, **more})
+        found = look(self._detectors[Event.IDLE], observation, self.history, self.containment)
+        if not found or self.finished:
+            return False
+        place = self.containment.run("stacks", self.resources.note_hang, self.step, values["idle_s"])
+        if place is not None:
+            found = [replace(f, message=f"{f.message} The training thread is in {place}.") for f in found]
+        for finding in self._episodes.take_in(found):
+            self._recorder.add(finding)
+            self._hung.append(finding)
+        self._recorder.progress(self._progress_numbers())
+        return True
+
     def _raise_findings(self, found: list[Finding], *, learning_is_bad: bool = False) -> None:
         """Record what is new among findings, decide on it, act."""
         raised = [self._located(f) for f in self._episodes.take_in(found, learning_is_bad=learning_is_bad)]
@@ -434,18 +465,29 @@ class Guard:
             return
         for finding in raised:
             self._recorder.add(finding)
+        self._decide(raised)
+        self._progress()
+
+    def _decide(self, raised: Sequence[Finding]) -> None:
         if not self.should_stop and not self._ending:
             decision = self._policy.decide(raised)
             if decision.action is Action.STOP:
                 self._stop(decision)
-        self._progress()
 
     def _located(self, finding: Finding) -> Finding:
         """The finding with its place, where looking again at the failing batch gives one."""
+        if finding.code.startswith("resource."):
+            return self._explained(finding)
         if finding.code not in NON_FINITE_CODES or finding.code == "metric.non_finite":
             return finding
         where = self.containment.run("locating the value", self.host.locate, finding)
         return finding if where is None else replace(finding, where=where)
+
+    def _explained(self, finding: Finding) -> Finding:
+        """The finding with what the framework knows of its reasons."""
+        explain = getattr(self.host, "explain", None)
+        more = None if explain is None else self.containment.run("explaining a finding", explain, finding)
+        return replace(finding, evidence={**finding.evidence, **more}) if more else finding
 
     def _stop(self, decision: Decision) -> None:
         self.should_stop = True

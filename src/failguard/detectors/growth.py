@@ -51,11 +51,11 @@ def settled_step(last_step: int, first_epoch_end: int | None) -> int:
 def steady_growth(series: Series, from_step: int, least_bytes: float) -> Growth | None:
     """The growth of a series of memory readings, if it is a steady one.
 
-    The steps from ``from_step`` on, 200 or more and at least as many as before, are cut into eight equal parts. The medians of at least six of the
-    seven later ones are above the one before, none falls by more than a tenth of the growth (garbage that is collected
-    now and then), and the last is the highest; no rise is more than half of the growth (a jump); the newer half grew at
-    least three quarters as much as the older one (a cache that fills up grows less and less); and the growth is at
-    least ``least_bytes`` and eight times the noise.
+    The steps from ``from_step`` on, 200 or more and at least as many as before, are cut into eight equal parts. The
+    medians of at least six of the seven later ones are above the one before, none falls by more than a tenth of the
+    growth (garbage that is collected now and then), and the last is the highest; no rise is more than half of the
+    growth (a jump); the newer half grew at least three quarters as much as the older one (a cache that fills up grows
+    less and less); and the growth is at least ``least_bytes`` and eight times the noise.
 
     Args:
         series: Bytes at the ends of steps.

@@ -23,8 +23,8 @@ class ResourceInputBound:
 
     So it must be on average over at least ``least_windows`` stretches of timed steps, without the first (in which
     workers start), and over the newest quarter of them. The wait must be at least ``least_wait_s`` a step, as for
-    shorter ones more workers cost more than they bring, and ``least_total_s`` in the run so far. Where the utilisation of the
-    GPU is known and at least ``busy_percent``, the device has work enough while the loop waits: no finding.
+    shorter ones more workers cost more than they bring, and ``least_total_s`` in the run so far. Where the utilisation
+    of the GPU is known and at least ``busy_percent``, the device has work enough while the loop waits: no finding.
 
     Evidence: ``wait_share``, ``wait_s_per_step``, ``step_s``, ``waited_s`` (projected on the run so far).
 

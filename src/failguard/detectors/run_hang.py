@@ -19,24 +19,27 @@ __all__ = ["RunHang"]
 class RunHang:
     """Nothing of the run was heard for ``times`` its longest pause so far and for ``least_s``, and it stands still.
 
-    Pauses are those between steps, validations, checkpoints and epochs included. Standing still means that the training
-    thread has been at the same instruction in all samples for ``still_s``: a long validation or a compilation moves.
-    Before the first ``first_steps`` steps, in which kernels are compiled in one call, the wait is ``first_s``.
+    Pauses are those between steps, validations, checkpoints and epochs included. Standing still means that for
+    ``still_s`` the training thread was at the same place in every sample and neither this process nor its children used
+    the CPU: a long validation or a compilation moves. Several ranks that wait for each other keep the CPU busy, so for
+    them ``ranks_s`` without a step is enough. Before the first ``first_steps`` steps, in which kernels are compiled in
+    one call, the wait is ``first_s``.
 
     It looks only at the observation, which comes from a thread of failguard's own: ``idle_s``, ``still_s``,
-    ``longest_pause_s``, ``steps`` and, where the user has set it, ``hang_after_s``, which then counts alone.
+    ``longest_pause_s``, ``steps``, ``ranks`` and, where the user has set it, ``hang_after_s``, which then counts alone.
 
     Evidence: ``idle_s``, ``still_s``, ``longest_pause_s``.
 
     Attributes:
-        times, least_s, still_s, first_steps, first_s: See above.
+        times, least_s, still_s, ranks_s, first_steps, first_s: See above.
 
-    Source: ours. NCCL's own timeout is ten minutes.
+    Source: ours; ten minutes is the timeout of NCCL's own watchdog.
     """
 
     times: float = 20.0
-    least_s: float = 300.0
-    still_s: float = 120.0
+    least_s: float = 600.0
+    still_s: float = 300.0
+    ranks_s: float = 1800.0
     first_steps: int = 16
     first_s: float = 1800.0
 
@@ -45,7 +48,11 @@ class RunHang:
     TRIPS: ClassVar[Sequence[Example]] = (
         Example(
             "a collective that waits for ever",
-            idle={"idle_s": 400.0, "still_s": 399.0, "longest_pause_s": 2.0, "steps": 900.0},
+            idle={"idle_s": 1900.0, "still_s": 0.0, "longest_pause_s": 2.0, "steps": 900.0, "ranks": 8.0},
+        ),
+        Example(
+            "a loader's worker that is stuck",
+            idle={"idle_s": 700.0, "still_s": 699.0, "longest_pause_s": 2.0, "steps": 900.0},
         ),
         Example(
             "a loader's worker that is stuck, before the first step",
@@ -63,7 +70,7 @@ class RunHang:
         ),
         Example(
             "a checkpoint that is as slow as the last",
-            idle={"idle_s": 400.0, "still_s": 390.0, "longest_pause_s": 380.0, "steps": 900.0},
+            idle={"idle_s": 900.0, "still_s": 890.0, "longest_pause_s": 780.0, "steps": 900.0},
         ),
         Example("a slow step", idle={"idle_s": 100.0, "still_s": 99.0, "longest_pause_s": 1.0, "steps": 900.0}),
     )
@@ -75,7 +82,10 @@ class RunHang:
         longest_s, allowed_s = values.get("longest_pause_s", 0.0), values.get("hang_after_s")
         if allowed_s is None:
             least_s = self.least_s if values.get("steps", 0.0) >= self.first_steps else self.first_s
-            if idle_s < max(least_s, self.times * longest_s) or still_s < self.still_s:
+            if idle_s < max(least_s, self.times * longest_s):
+                return None
+            wait_for_each_other = values.get("ranks", 1.0) > 1 and idle_s >= self.ranks_s
+            if still_s < self.still_s and not wait_for_each_other:
                 return None
         elif idle_s < allowed_s:
             return None

@@ -28,7 +28,7 @@ class ResourceLimits:
         flops_per_step: Floating-point operations of one training step of one rank, such as from Lightning's
             ``measure_flops``, for the share of the card's peak that was used (MFU).
         hang_after_s: Seconds without a finished step after which the run counts as hung; ``None``: learned from the
-            run's own pauses, five minutes at least.
+            run's own pauses, ten minutes at least.
 
     Raises:
         ConfigurationError: A value cannot be used.

@@ -9,12 +9,15 @@ from time import perf_counter
 from typing import Any
 
 from failguard.core.history import History
+from failguard.resources.hang_watch import HangWatch
 from failguard.resources.limits import ResourceLimits
 from failguard.resources.pace import Pace
 from failguard.resources.sampler import Sampler
+from failguard.resources.stacks import place_of, thread_stacks, worker_states
 from failguard.resources.step_memory import StepMemory
 from failguard.resources.step_time import StepTimes
 from failguard.resources.throughput import throughput
+from failguard.resources.worker_stacks import WorkerStacks
 
 __all__ = ["RunWatch"]
 
@@ -60,6 +63,9 @@ class RunWatch:
         self._device_pace = Pace(DEVICE_MEMORY_SHARE)
         self._probes: dict[str, Probe] = {}
         self._directories: list[str | os.PathLike[str]] = []
+        self._hang_watch: HangWatch | None = None
+        self._worker_stacks = WorkerStacks()
+        self._hangs: list[dict[str, Any]] = []
 
     # What adapters tell
 
@@ -99,6 +105,32 @@ class RunWatch:
         self.sampler = Sampler(self.limits, [*directories, *self._directories], probes=self._probes, step=step)
         self.sampler.start()
 
+    def watch_for_hangs(self, beat: Callable[[], object], on_pause: Callable[[Mapping[str, float]], bool]) -> None:
+        """Start the thread that notices when nothing moves; see :class:`~failguard.resources.hang_watch.HangWatch`."""
+        if self.limits is None:
+            return
+        self._worker_stacks.start()
+        self._hang_watch = HangWatch(beat, on_pause)
+        if self.limits.hang_after_s is not None:  # a wish for less than the usual pace
+            self._hang_watch.quiet_s = min(self._hang_watch.quiet_s, self.limits.hang_after_s)
+            self._hang_watch.look_every_s = min(self._hang_watch.look_every_s, max(self.limits.hang_after_s / 4, 0.05))
+        self._hang_watch.start()
+
+    def note_hang(self, step: int, idle_s: float) -> str | None:
+        """Record where every thread and worker is. On the thread of the watch.
+
+        Returns:
+            The place of the training thread, ``None`` where it is not known.
+        """
+        training = self._hang_watch.training_thread if self._hang_watch is not None else None
+        workers = worker_states()
+        stacks = self._worker_stacks.collect([w["pid"] for w in workers])
+        for worker in workers:
+            if worker["pid"] in stacks:
+                worker["stack"] = stacks[worker["pid"]]
+        self._hangs.append({"step": step, "idle_s": idle_s, "stacks": thread_stacks(training), "workers": workers})
+        return None if training is None else place_of(training)
+
     def end_step(self, step: int) -> None:
         """Read memory at the end of a step, and take in what was sampled since."""
         memory = self._memory
@@ -135,6 +167,10 @@ class RunWatch:
 
     def stop(self) -> None:
         """Take a last sample and stop."""
+        if self._hang_watch is not None:
+            self._hang_watch.stop()
+            self._hang_watch = None
+        self._worker_stacks.stop()
         if self.sampler is not None:
             self.sampler.stop()
         if self._memory is not None:
@@ -150,8 +186,10 @@ class RunWatch:
             failguard_s: In failguard's own code on the training thread.
 
         Returns:
-            The summary of the sampler, with ``time`` (see :meth:`StepTimes.summary`), ``throughput`` and
-            ``checkpoint_bytes``. Empty where resources are not watched.
+            The summary of the sampler, with ``time`` (see :meth:`StepTimes.summary`), ``throughput``,
+            ``checkpoint_bytes``, and ``hangs``: one dict each with ``step``, ``idle_s``, ``stacks`` (text by thread,
+            that of the training first) and ``workers`` (``pid``, ``name``, ``state``, ``stack``, ...). Empty where
+            resources are not watched.
         """
         if self.limits is None or self.sampler is None:
             return {}
@@ -167,6 +205,8 @@ class RunWatch:
         rates = throughput(step_s, facts.batch_size, self.limits.tokens_per_step, max(facts.world_size, 1))
         if rates:
             found["throughput"] = rates
+        if self._hangs:
+            found["hangs"] = list(self._hangs)
         checkpoints = self._history.machine.get("checkpoint_bytes")
         if checkpoints is not None and checkpoints.last is not None:
             found["checkpoint_bytes"] = checkpoints.last

@@ -14,6 +14,8 @@ from failguard.report.run_report import RunReport
 
 __all__ = ["AlertSink"]
 
+STACK_CHARACTERS = 2_000  # of a message
+
 Target = str | Callable[[Any], Any]
 
 
@@ -71,7 +73,7 @@ class AlertSink:
 
     def _send(self, what: str, report: RunReport) -> None:
         title = f"failguard: {report.run.run_name or report.run.record_id} {what}"
-        self._failures += self.send(title, report.diagnosis.summary, report)
+        self._failures += self.send(title, report.diagnosis.summary + _stacks(report), report)
 
     def send(self, title: str, body: str, subject: Any) -> list[str]:
         """Send one message to every target.
@@ -111,6 +113,16 @@ class AlertSink:
                 "mailto://, slack:// or json://."
             )
         return client
+
+
+def _stacks(report: RunReport) -> str:
+    """Where the training thread of a hung run is."""
+    hangs = report.resources.get("hangs")
+    stacks = hangs[-1].get("stacks") if isinstance(hangs, list) and hangs else None
+    if not stacks:
+        return ""
+    name, text = next(iter(stacks.items()))
+    return f"\n\n{name}:\n{text[-STACK_CHARACTERS:]}"
 
 
 def _shown(target: Target) -> str:
