@@ -20,8 +20,10 @@ from failguard.core.redaction import redact, redact_text
 from failguard.core.run_info import RunInfo
 from failguard.diagnosis import diagnose, fingerprint
 from failguard.episodes import root_of
+from failguard.report.advice import advice
 from failguard.report.run_report import ActionTaken, Compute, Progress, RunReport
 from failguard.resources import RunWatch, environment
+from failguard.resources.bill import bill
 from failguard.settings import Settings
 from failguard.sinks.delivery import Delivery, sinks_for
 
@@ -183,12 +185,28 @@ class Recorder:
         diagnosis = self._containment.run("diagnosis", diagnose, findings, root, self._history, self.exception)
         if diagnosis is not None:
             report.diagnosis = diagnosis
+        if report.resources:
+            self._containment.run("the bill", self._add_bill, report)
         if report.failing:
             report.fingerprint = self._containment.run(
                 "fingerprint", fingerprint, root, report.diagnosis, self.exception, facts
             )
         report.part_errors = list(self._containment.errors)
         return report
+
+    def _add_bill(self, report: RunReport) -> None:
+        """What the run cost, and what would make it cost less."""
+        limits, compute = self._resources.limits, report.compute
+        wasted_h, used_h = compute.wasted_h, compute.used_h
+        report.resources["bill"] = bill(
+            report.resources,
+            report.progress.duration_s,
+            wasted_share=None if wasted_h is None or used_h <= 0 else wasted_h / used_h,
+            saved_s=None if compute.saved_h is None else compute.saved_h * 3600.0,
+            price_per_gpu_hour=None if limits is None else limits.price_per_gpu_hour,
+            flops_per_step=None if limits is None else limits.flops_per_step,
+        )
+        report.resources["advice"] = advice(report)
 
     def _resource_summary(self) -> dict[str, Any]:
         watch = self._resources

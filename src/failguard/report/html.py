@@ -16,6 +16,7 @@ from failguard.report.facts_table import (
     run_rows,
     settings_rows,
 )
+from failguard.report.resources import bill_rows, hang_texts, time_rows
 from failguard.report.run_report import RunReport
 from failguard.report.summary import block, cause_title, one_line, percent, summarize
 from failguard.report.timeline import timeline
@@ -43,6 +44,7 @@ def to_html(report: RunReport) -> str:
             plots=pictures,
             plot_problem=problem,
             events=timeline(report),
+            hours=_hours(report),
             exception=report.exception,
             trace=_trace(report),
             issues=report.diagnosis.config_issues,
@@ -83,6 +85,25 @@ def _pictures(report: RunReport) -> tuple[list[Plot], str]:
     except Exception as error:  # noqa: BLE001 - whatever matplotlib raises
         logger.debug("failguard: the curves could not be drawn", exc_info=True)
         return [], one_line(f"The curves could not be drawn: {type(error).__name__}: {error}", 300)
+
+
+def _hours(report: RunReport) -> dict[str, Any]:
+    """The section about resources."""
+    try:
+        from failguard.report.resource_plots import resource_plots
+
+        pictures = resource_plots(report)
+    except Exception:  # noqa: BLE001 - as above
+        logger.debug("failguard: the use of resources could not be drawn", exc_info=True)
+        pictures = []
+    changes = report.resources.get("advice")
+    return {
+        "bill": bill_rows(report.resources),
+        "time": time_rows(report.resources),
+        "advice": changes if isinstance(changes, list) else [],
+        "hangs": hang_texts(report.resources),
+        "plots": pictures,
+    }
 
 
 def _trace(report: RunReport) -> str:

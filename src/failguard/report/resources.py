@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from failguard.diagnosis.wording import count, number
 from failguard.report.facts_table import with_unit
-from failguard.report.summary import duration, percent
+from failguard.report.run_report import RunReport
+from failguard.report.summary import block, duration, one_line, percent
 from failguard.resources.step_time import PHASES
 
-__all__ = ["bill_rows", "time_rows", "usage_rows"]
+__all__ = ["bill_rows", "compare_rows", "hang_texts", "markdown_lines", "time_rows", "usage_rows"]
+
+MOST_CHARACTERS = 20_000  # of the stacks of one thread or worker
 
 Rows = list[tuple[str, str]]
 
@@ -88,6 +91,61 @@ def usage_rows(resources: Mapping[str, Any]) -> Rows:
             how = {"peak": " at most", "mean": " on average", "min": " at least"}.get(which or "", "")
             rows.append((label, f"{with_unit(name, value)}{how}"))
     return rows
+
+
+def hang_texts(resources: Mapping[str, Any]) -> Rows:
+    """The stacks of a hang, as a title and a text for each thread and worker."""
+    rows: Rows = []
+    hangs = resources.get("hangs")
+    for hang in hangs if isinstance(hangs, list) else ():
+        if not isinstance(hang, Mapping):
+            continue
+        when = f"at step {count(hang.get('step', 0))}, after {duration(float(hang.get('idle_s', 0.0)))} without a step"
+        for name, text in _mapping(hang, "stacks").items():
+            rows.append((one_line(f"Stack of {name} {when}", 200), block(str(text), MOST_CHARACTERS)))
+        workers = hang.get("workers")
+        for worker in workers if isinstance(workers, list) else ():
+            known = ", ".join(f"{k} {v}" for k, v in worker.items() if k not in ("pid", "stack"))
+            text = str(worker.get("stack") or "Its stack is not known.")
+            rows.append((one_line(f"Process {worker.get('pid')} ({known}) {when}", 200), block(text, MOST_CHARACTERS)))
+    return rows
+
+
+def markdown_lines(resources: Mapping[str, Any], text: Any) -> Iterator[str]:
+    """The section of the Markdown report.
+
+    Args:
+        resources: Of a report.
+        text: Escapes text for Markdown.
+    """
+    rows, changes, hangs = (
+        [*bill_rows(resources), *time_rows(resources)],
+        resources.get("advice"),
+        hang_texts(resources),
+    )
+    if not (rows or changes or hangs):
+        return
+    yield from ("", "## Where the hours went", "")
+    for item in changes if isinstance(changes, list) else ():
+        yield f"1. **{text(one_line(str(item.get('change'))))}** {text(one_line(str(item.get('evidence'))))}"
+    if rows:
+        yield from ("", "| | |", "| --- | --- |")
+        yield from (f"| {text(label)} | {text(one_line(value))} |" for label, value in rows)
+    for title, stack in hangs:
+        yield from ("", text(title), "")
+        yield from (f"    {line}" for line in stack.splitlines())
+
+
+def compare_rows(reports: Sequence[RunReport]) -> list[list[str]]:
+    """Several runs side by side: a head, then one row a quantity that any of them has."""
+    named: list[dict[str, str]] = []
+    for report in reports:
+        resources = report.resources
+        rows = [*bill_rows(resources), *time_rows(resources), *usage_rows(resources)]
+        named.append({"Status": str(report.status), "Steps": count(report.progress.steps), **dict(rows)})
+    labels = dict.fromkeys(label for rows_of_one in named for label in rows_of_one)
+    head = ["", *(one_line(r.run.run_name or r.run.record_id or "run", 30) for r in reports)]
+    return [head, *([label, *(one_line(found.get(label, "-"), 60) for found in named)] for label in labels)]
 
 
 def _parts(bill: Mapping[str, Any], name: str, words: Any) -> str:
