@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types contracts unit format bench bench-detection clean help
+.PHONY: demo test lint types contracts unit format bench bench-detection bench-resources clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
@@ -15,6 +15,7 @@ help:
 	@echo "make format     format and fix the code"
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
 	@echo "make bench-detection   failing and healthy programs: what is found, and what is alarmed on for nothing"
+	@echo "make bench-resources   what sampling memory, CPU, disk and GPU costs"
 	@echo "make clean      remove the environment and caches"
 
 # Made again only when the dependencies change. The stamp is written last, so an aborted install is tried again.
@@ -53,6 +54,9 @@ bench: $(READY)
 
 bench-detection: $(READY)
 	$(BIN)/python -m benchmarks.detection --workers $(WORKERS) $(ARGS)
+
+bench-resources: $(READY)
+	$(BIN)/python benchmarks/resources.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

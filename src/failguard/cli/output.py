@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from failguard.report.run_report import RunReport
 
-__all__ = ["one_line", "print_json", "say", "say_labelled", "show", "table", "write"]
+__all__ = ["one_line", "print_json", "say", "show", "table", "write"]
 
 MAX_WIDTH = 100
 LABEL_WIDTH = 12

@@ -56,7 +56,7 @@ def report(
 
 def _compare(runs: list[str], record_dir: Path, as_json: bool) -> None:
     """What runs took, side by side."""
-    from failguard.cli.output import print_json, say, say_labelled, table
+    from failguard.cli.output import print_json, say, table
 
     found = [_find(run, record_dir) for run in runs]
     if as_json:
@@ -68,8 +68,7 @@ def _compare(runs: list[str], record_dir: Path, as_json: bool) -> None:
     for report in found:
         changes = report.resources.get("advice")
         for item in changes if isinstance(changes, list) else ():
-            say()
-            say_labelled(report.run.run_name or report.run.record_id, f"{item.get('change')} {item.get('evidence')}")
+            say(f"{report.run.run_name or report.run.record_id}: {item.get('change')} {item.get('evidence')}")
 
 
 def _without_series(resources: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ WARM_UP_STEPS = 32  # compilation and the first batches
 
 @dataclass(frozen=True, slots=True)
 class RunSlowStep:
-    """Steps of more than ``times`` the median, and ``least_s`` longer, cost ``least_share`` of the time of all.
+    """Steps of more than ``times`` the median, and ``least_s`` longer, cost ``least_share`` of the time of all and
+    ``least_total_s``.
 
     Looked at are the newest 4,096 steps, without the first 32 of the run, in which things are compiled. Validations and
     checkpoints are no part of a step. It is ``info``, and a ``warning`` from ``warning_share`` on if that is at least
@@ -30,7 +31,7 @@ class RunSlowStep:
     at one distance, as from a periodic task.
 
     Attributes:
-        times, least_s, least_share, warning_share, warning_s: See above.
+        times, least_s, least_share, least_total_s, warning_share, warning_s: See above.
 
     Source: the rule is ours; Amazon SageMaker Debugger counts steps beyond three standard deviations, which the first
     slow step makes large.
@@ -39,6 +40,7 @@ class RunSlowStep:
     times: float = 5.0
     least_s: float = 0.25
     least_share: float = 0.05
+    least_total_s: float = 10.0
     warning_share: float = 0.3
     warning_s: float = 30.0
 
@@ -75,7 +77,7 @@ class RunSlowStep:
         slow = (values > self.times * typical) & (values > typical + self.least_s)
         lost_s = float((values[slow] - typical).sum())
         share = lost_s / float(values.sum())
-        if not slow.any() or share < self.least_share:
+        if not slow.any() or share < self.least_share or lost_s < self.least_total_s:
             return None
         at = steps[slow]
         evidence = {

@@ -11,7 +11,7 @@ from failguard.resources.pace import Pace
 
 __all__ = ["HostReadings"]
 
-SHARE = 2e-4  # of a core
+SHARE = 1e-4  # of a core
 LEAST_INTERVAL_S = 0.2
 SHARED_MEMORY = "/dev/shm"  # where Linux keeps tensors that loader workers hand over
 

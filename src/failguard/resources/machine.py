@@ -108,14 +108,24 @@ def _group_folders(controller: str) -> list[Path]:
     return folders
 
 
+_found: dict[tuple[Path, Path, int, str, tuple[str, ...]], Path] = {}
+
+
 def _read(controller: str, *names: str) -> str | None:
     """The text of the first of these files that exists in the process's control group."""
+    key = (OWN_CGROUPS, CGROUP_ROOT, os.getpid(), controller, names)
+    try:  # a process seldom changes its group, and looking for the file costs more than reading it
+        return _found[key].read_text().strip()
+    except (KeyError, OSError):
+        pass
     for folder in _group_folders(controller):
         for name in names:
             try:
-                return (folder / name).read_text().strip()
+                text = (folder / name).read_text().strip()
             except OSError:
                 continue
+            _found[key] = folder / name
+            return text
     return None
 
 

@@ -8,7 +8,7 @@ from failguard.core.statistics import median
 __all__ = ["throughput"]
 
 WARM_UP_STEPS = 16  # compilation, caches and the first batches of workers
-LEAST_FOR_TREND = 9  # blocks
+TREND_STEPS = 300  # fewer say more about the machine than about the run
 
 
 def throughput(
@@ -40,7 +40,7 @@ def throughput(
         found["tokens_per_s"] = tokens_per_step * ranks / typical
     first_step = step_s.blocks()[0].start
     means = [b.mean for b in step_s.blocks() if b.start - first_step >= WARM_UP_STEPS and b.finite and b.mean > 0]
-    if len(means) >= LEAST_FOR_TREND:
+    if len(step_s) - WARM_UP_STEPS >= TREND_STEPS and len(means) >= 9:
         third = len(means) // 3
         found["trend_percent"] = 100.0 * (median(means[:third]) / median(means[-third:]) - 1.0)
     return found

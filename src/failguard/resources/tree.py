@@ -9,8 +9,8 @@ from failguard.resources.pace import Pace
 
 __all__ = ["TreeReadings"]
 
-SHARE = 2e-4  # of a core: listing processes means reading the table of all of them
-UNIQUE_SHARE = 1e-4  # walking the pages of a process to tell what is its own
+SHARE = 1e-4  # of a core: listing processes means reading the table of all of them
+UNIQUE_SHARE = 5e-5  # walking the pages of a process to tell what is its own
 MOST_CHILDREN = 256  # whose memory is read; all are counted
 LEAST_INTERVAL_S = 0.2  # as in failguard.resources.process
 
