@@ -71,6 +71,7 @@ STANDARD = MINIMAL | {
     "resource.disk_low",
     "resource.oom",
     "run.slow_step",
+    "run.straggler",
     "run.hang",
 }
 

@@ -39,6 +39,7 @@ from failguard.detectors.run_exception import RunException
 from failguard.detectors.run_hang import RunHang
 from failguard.detectors.run_interrupted import RunInterrupted
 from failguard.detectors.run_slow_step import RunSlowStep
+from failguard.detectors.run_straggler import RunStraggler
 from failguard.detectors.update_ratio import UpdateTooLarge, UpdateTooSmall
 from failguard.detectors.weights_frozen import WeightsFrozen
 from failguard.detectors.weights_non_finite import WeightsNonFinite
@@ -149,6 +150,7 @@ def _resources() -> list[Detector]:
         ResourceDiskLow(),
         ResourceOom(),
         RunSlowStep(),
+        RunStraggler(),
         RunHang(),
     ]
 

@@ -20,6 +20,7 @@ from failguard.lightning.rivals import watches
 from failguard.lightning.step_time import StepTimer
 from failguard.torch.allocator import allocator_probe
 from failguard.torch.device import DeviceStepWatch
+from failguard.torch.ranks import COMPARE_EVERY, of_each_rank
 from failguard.torch.watch import StepWatch, drop_gradients
 
 __all__ = ["FailGuard"]
@@ -172,6 +173,9 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         watch.end_batch(factor=factor)
         if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
             self._agree(trainer)
+            if guard.step % COMPARE_EVERY == 0:
+                device = trainer.strategy.root_device
+                guard.resources.compare_ranks(of_each_rank(guard.resources.own_step_s, device))
 
     # One epoch
 

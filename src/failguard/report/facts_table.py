@@ -28,7 +28,7 @@ MAX_KEY = 100
 # Parts of the resources that have a section of their own, or are not for people.
 _TOLD_ELSEWHERE = frozenset(
     {"series", "errors", "samples", "interval_s", "sampler_cpu_s", "index", "time", "throughput", "bill", "advice"}
-    | {"hangs", "utilization_histogram", "throttle_reasons"}
+    | {"hangs", "show_table", "utilization_histogram", "throttle_reasons"}
 )
 
 

@@ -29,6 +29,7 @@ class ResourceLimits:
             ``measure_flops``, for the share of the card's peak that was used (MFU).
         hang_after_s: Seconds without a finished step after which the run counts as hung; ``None``: learned from the
             run's own pauses, ten minutes at least.
+        show_table: Print what the run took as a table at its end, also after a healthy run.
 
     Raises:
         ConfigurationError: A value cannot be used.
@@ -41,12 +42,15 @@ class ResourceLimits:
     tokens_per_step: float | None = None
     flops_per_step: float | None = None
     hang_after_s: float | None = None
+    show_table: bool = False
 
     def __post_init__(self) -> None:
         if not _is_number(self.interval_s) or not 0.05 <= self.interval_s <= 3600:
             raise ConfigurationError(
                 f"interval_s={self.interval_s!r} cannot be used: it takes seconds between samples, 0.05 to 3600."
             )
+        if not isinstance(self.show_table, bool):
+            raise ConfigurationError(f"show_table={self.show_table!r} cannot be used: it takes True or False.")
         for name in ("max_memory_increase_mb", "min_disk_free_mb"):
             value = getattr(self, name)
             if value is not None and (not _is_number(value) or not 0 <= value < math.inf):

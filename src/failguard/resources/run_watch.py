@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from failguard.core.history import History
+from failguard.core.statistics import median
 from failguard.resources.hang_watch import HangWatch
 from failguard.resources.limits import ResourceLimits
 from failguard.resources.pace import Pace
@@ -44,6 +45,7 @@ class RunWatch:
         times: Where the time of the run goes.
         next_step: The step at whose end :meth:`end_step` is to be called; infinite where it is not.
         sampler: The sampler, ``None`` while there is none.
+        own_step_s: What this rank took for its own part of a step, without waiting for others; 0 until it is known.
     """
 
     def __init__(self, setting: bool | ResourceLimits, history: History) -> None:
@@ -57,6 +59,7 @@ class RunWatch:
         self.times = StepTimes()
         self.next_step: float = math.inf if self.limits is None else 0
         self.sampler: Sampler | None = None
+        self.own_step_s = 0.0
         self._history = history
         self._memory: StepMemory | None = None
         self._device_memory: Callable[[], float] | None = None
@@ -89,6 +92,19 @@ class RunWatch:
     def note_checkpoint(self, size_bytes: float) -> None:
         """A checkpoint was written, of this size."""
         self._history.machine_series("checkpoint_bytes").append(self._newest_step(), size_bytes)
+
+    def compare_ranks(self, own_s: Sequence[float]) -> None:
+        """Take in what each rank took for its own part of a step, by rank; 0 where a rank does not know."""
+        if len(own_s) < 2 or min(own_s) <= 0:
+            return
+        slowest = max(range(len(own_s)), key=lambda rank: own_s[rank])
+        step = self._newest_step()
+        for name, value in (
+            ("slowest_rank", float(slowest)),
+            ("slowest_rank_s", own_s[slowest]),
+            ("median_rank_s", median(own_s)),
+        ):
+            self._history.machine_series(name).append(step, value)
 
     # The run
 
@@ -161,6 +177,7 @@ class RunWatch:
     def time_steps(self, parts_s: Mapping[str, float], total_s: float, steps: int, last_step: int) -> None:
         """Take in steps in a row that were timed in parts; see :meth:`StepTimes.add_window`."""
         self.times.add_window(parts_s, total_s, steps)
+        self.own_step_s = sum(parts_s.get(name, 0.0) for name in ("data_wait", "forward", "callbacks")) / max(steps, 1)
         if "data_wait" in parts_s and total_s > 0:
             share = min(max(parts_s["data_wait"] / total_s, 0.0), 1.0)
             self._history.step_series("data_wait_share").append(last_step, share)
@@ -205,6 +222,8 @@ class RunWatch:
         rates = throughput(step_s, facts.batch_size, self.limits.tokens_per_step, max(facts.world_size, 1))
         if rates:
             found["throughput"] = rates
+        if self.limits.show_table:
+            found["show_table"] = True
         if self._hangs:
             found["hangs"] = list(self._hangs)
         checkpoints = self._history.machine.get("checkpoint_bytes")

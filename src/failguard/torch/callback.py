@@ -20,7 +20,7 @@ from failguard.torch.device import DeviceStepWatch
 from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, settings_of, versions
 from failguard.torch.locate import call_model
 from failguard.torch.measure import loss_value
-from failguard.torch.ranks import any_rank, rank, world_size
+from failguard.torch.ranks import COMPARE_EVERY, any_rank, of_each_rank, rank, world_size
 from failguard.torch.step_time import StepTimer
 from failguard.torch.watch import StepWatch, drop_gradients
 
@@ -244,6 +244,8 @@ class FailGuard(GuardCallback):
             watch.remember_random_state()
         if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
             self._agree(guard)
+            if guard.step % COMPARE_EVERY == 0:
+                guard.resources.compare_ranks(of_each_rank(guard.resources.own_step_s, self._device))
         return allowed
 
     def _scale(self) -> Any:
