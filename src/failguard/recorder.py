@@ -138,7 +138,7 @@ class Recorder:
     def finish(self, status: Status, numbers: Progress) -> None:
         """The run is over: stop sampling, make the final report, deliver it."""
         self._ended_at = perf_counter()
-        self._containment.run("resource sampler", self._resources.stop)
+        self._containment.run("stopping the sampler", self._resources.stop)
         for exceeded in self._resource_summary().get("limits_exceeded", ()):
             if self.note(exceeded):
                 logger.warning("failguard: %s", exceeded)
@@ -205,6 +205,7 @@ class Recorder:
             saved_s=None if compute.saved_h is None else compute.saved_h * 3600.0,
             price_per_gpu_hour=None if limits is None else limits.price_per_gpu_hour,
             flops_per_step=None if limits is None else limits.flops_per_step,
+            emissions_country=None if limits is None else limits.emissions_country,
         )
         report.resources["advice"] = advice(report)
 

@@ -51,3 +51,11 @@ def test_no_peak_no_mfu() -> None:
     summary = {"gpus": [gpu(name="Some other card")], "throughput": {"step_s": 0.5}}
     assert "mfu" not in bill(summary, 3600.0, flops_per_step=1e12)
     assert "mfu" not in bill({"gpus": [gpu()]}, 3600.0, flops_per_step=1e12)
+
+
+def test_emissions_follow_from_the_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("failguard.resources.bill.kg_per_kwh", {"FRA": 0.05}.get)
+    summary = {"gpus": [gpu(energy_kwh=4.0, energy_source="counter")]}
+    assert bill(summary, 3600.0, emissions_country="FRA")["emissions_kg"] == pytest.approx(0.2)
+    assert "emissions_kg" not in bill(summary, 3600.0, emissions_country="XXX")
+    assert "emissions_kg" not in bill(summary, 3600.0)

@@ -21,7 +21,7 @@ class AmdReadings:
         self._handles: list[Any] = []
         self._smi: Any = None
         try:
-            import amdsmi  # type: ignore[import-not-found,unused-ignore]
+            import amdsmi
 
             amdsmi.amdsmi_init()
         except Exception:  # noqa: BLE001 - not installed, or no such card: the usual case

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from failguard.resources.emissions import kg_per_kwh
+
 __all__ = ["PEAK_TFLOPS", "bill"]
 
 # Dense peak of 16-bit matrix products in 1e12 operations a second, from the makers' data sheets; the first name that is
@@ -37,6 +39,7 @@ def bill(
     saved_s: float | None = None,
     price_per_gpu_hour: float | None = None,
     flops_per_step: float | None = None,
+    emissions_country: str | None = None,
 ) -> dict[str, Any]:
     """Add up what the GPUs of a run cost.
 
@@ -50,12 +53,13 @@ def bill(
         saved_s: Seconds that stopping saved; ``None`` where not known.
         price_per_gpu_hour: In any currency.
         flops_per_step: Floating-point operations of a training step of one rank.
+        emissions_country: ISO code, for the emissions of the energy.
 
     Returns:
         ``hours``; with GPUs also ``gpus``, ``gpu_hours``, ``gpu_utilization_percent`` (mean), ``energy_kwh`` and
-        ``energy_source`` (``"counter"``, ``"power"``, ``"mixed"``), ``mfu`` (0 to 1, of the card's dense 16-bit peak);
-        ``cost`` with a price; for each of hours, GPU-hours, energy and cost its ``wasted_...`` and ``saved_...`` part.
-        What is not known is absent.
+        ``energy_source`` (``"counter"``, ``"power"``, ``"mixed"``), ``emissions_kg``, ``mfu`` (0 to 1, of the card's
+        dense 16-bit peak); ``cost`` with a price; for each of hours, GPU-hours, energy, emissions and cost its
+        ``wasted_...`` and ``saved_...`` part. What is not known is absent.
     """
     hours = duration_s / 3600.0
     found: dict[str, Any] = {"hours": hours}
@@ -69,6 +73,9 @@ def bill(
             amounts["energy_kwh"] = sum(kwh for kwh, _ in energies)
             sources = {source for _, source in energies}
             found["energy_source"] = sources.pop() if len(sources) == 1 else "mixed"
+            factor = None if emissions_country is None else kg_per_kwh(emissions_country)
+            if factor is not None:
+                amounts["emissions_kg"] = amounts["energy_kwh"] * factor
         if price_per_gpu_hour is not None:
             amounts["cost"] = amounts["gpu_hours"] * price_per_gpu_hour
         used = [g["utilization_percent"]["mean"] for g in gpus if isinstance(g.get("utilization_percent"), Mapping)]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from failguard.errors import ConfigurationError
+from failguard.resources.emissions import check_country
 
 __all__ = ["MB", "ResourceLimits"]
 
@@ -27,6 +28,8 @@ class ResourceLimits:
         tokens_per_step: Tokens in one batch of one rank, for tokens per second.
         flops_per_step: Floating-point operations of one training step of one rank, such as from Lightning's
             ``measure_flops``, for the share of the card's peak that was used (MFU).
+        emissions_country: ISO code of three letters, such as ``"FRA"``: the report then gives the emissions of the
+            GPUs' energy by that country's energy mix. Needs the package codecarbon; nothing is asked of the network.
         hang_after_s: Seconds without a finished step after which the run counts as hung; ``None``: learned from the
             run's own pauses, ten minutes at least.
         show_table: Print what the run took as a table at its end, also after a healthy run.
@@ -41,6 +44,7 @@ class ResourceLimits:
     price_per_gpu_hour: float | None = None
     tokens_per_step: float | None = None
     flops_per_step: float | None = None
+    emissions_country: str | None = None
     hang_after_s: float | None = None
     show_table: bool = False
 
@@ -49,6 +53,8 @@ class ResourceLimits:
             raise ConfigurationError(
                 f"interval_s={self.interval_s!r} cannot be used: it takes seconds between samples, 0.05 to 3600."
             )
+        if self.emissions_country is not None:
+            check_country(self.emissions_country)
         if not isinstance(self.show_table, bool):
             raise ConfigurationError(f"show_table={self.show_table!r} cannot be used: it takes True or False.")
         for name in ("max_memory_increase_mb", "min_disk_free_mb"):

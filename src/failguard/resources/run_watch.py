@@ -10,6 +10,7 @@ from typing import Any
 
 from failguard.core.history import History
 from failguard.core.statistics import median
+from failguard.resources.emissions import kg_per_kwh
 from failguard.resources.hang_watch import HangWatch
 from failguard.resources.limits import ResourceLimits
 from failguard.resources.pace import Pace
@@ -118,6 +119,9 @@ class RunWatch:
         if self.limits is None:
             return
         self._memory = StepMemory()
+        country = self.limits.emissions_country
+        if country is not None:  # loading takes most of a second, which the sampling thread has
+            self._probes["emissions"] = lambda: {} if kg_per_kwh(country) is None else {}
         self.sampler = Sampler(self.limits, [*directories, *self._directories], probes=self._probes, step=step)
         self.sampler.start()
 
