@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types contracts unit format bench bench-detection bench-resources clean help
+.PHONY: demo test lint types contracts unit test-gpu format bench bench-detection bench-resources clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
 	@echo "make test       lint, types, import contracts and every test"
 	@echo "make unit       the tests that load no framework, in seconds"
+	@echo "make test-gpu   the tests that need an NVIDIA GPU"
 	@echo "make format     format and fix the code"
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
 	@echo "make bench-detection   failing and healthy programs: what is found, and what is alarmed on for nothing"
@@ -44,6 +45,9 @@ contracts: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest -m "not framework and not slow"
+
+test-gpu: $(READY)
+	FAILGUARD_TEST_GPU=1 CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest tests/gpu -m gpu
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -121,7 +121,7 @@ class RunWatch:
         self._memory = StepMemory()
         country = self.limits.emissions_country
         if country is not None:  # loading takes most of a second, which the sampling thread has
-            self._probes["emissions"] = lambda: {} if kg_per_kwh(country) is None else {}
+            self._probes["emissions"] = lambda: _loaded(country)
         self.sampler = Sampler(self.limits, [*directories, *self._directories], probes=self._probes, step=step)
         self.sampler.start()
 
@@ -238,3 +238,9 @@ class RunWatch:
     def _newest_step(self) -> int:
         series = self._history.steps.get("step_s")
         return (series.last_step or 0) if series is not None else 0
+
+
+def _loaded(country: str) -> Mapping[str, float]:
+    """Load what the bill will ask for. No reading."""
+    kg_per_kwh(country)
+    return {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import secrets
 import signal
 import tempfile
 import time
@@ -40,6 +41,7 @@ def _in_child() -> None:
         return
     try:
         if signal.getsignal(number) is signal.SIG_DFL:
+            os.makedirs(_folder, mode=0o700, exist_ok=True)
             _file = open(f"{_folder}/{os.getpid()}", "w", encoding="utf-8")  # noqa: SIM115 - stays open
             faulthandler.register(number, file=_file, all_threads=True)
     except Exception:  # noqa: BLE001 - the child must live whatever happens
@@ -57,7 +59,9 @@ class WorkerStacks:
         global _folder, _is_registered
         if _signal() is None or not hasattr(os, "register_at_fork") or _folder is not None:
             return
-        self._folder = _folder = tempfile.mkdtemp(prefix="failguard_stacks_")
+        # Made by the first child that needs it.
+        name = f"failguard_stacks_{os.getpid()}_{secrets.token_hex(8)}"
+        self._folder = _folder = os.path.join(tempfile.gettempdir(), name)
         if not _is_registered:
             os.register_at_fork(after_in_child=_in_child)
             _is_registered = True
