@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint types contracts unit test-gpu format bench bench-detection bench-resources clean help
+.PHONY: demo test lint types contracts unit test-gpu format bench bench-detection bench-resources calibrate clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
 	@echo "make bench-detection   failing and healthy programs: what is found, and what is alarmed on for nothing"
 	@echo "make bench-resources   what sampling memory, CPU, disk and GPU costs"
+	@echo "make calibrate  fit the thresholds of the curve detectors again, and show their figures"
 	@echo "make clean      remove the environment and caches"
 
 # Made again only when the dependencies change. The stamp is written last, so an aborted install is tried again.
@@ -61,6 +62,9 @@ bench-detection: $(READY)
 
 bench-resources: $(READY)
 	$(BIN)/python benchmarks/resources.py
+
+calibrate: $(READY)
+	$(BIN)/python -m benchmarks.detection.curves $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

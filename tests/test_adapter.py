@@ -19,6 +19,9 @@ from failguard.report.run_report import RunReport
 class StandInHost:
     def apply(self, decision: Decision) -> None: ...
 
+    def learning_rate(self) -> float | None:
+        return None
+
     def weights_bytes(self) -> int:
         return 0
 

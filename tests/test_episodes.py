@@ -221,3 +221,28 @@ def test_a_bad_metric_is_not_the_root_of_a_later_failure_of_training() -> None:
     loss = found("loss.non_finite", step=90, tensor="loss")
     assert root_of([metric, loss]) == loss
     assert root_of([metric]) == metric
+
+
+@pytest.mark.parametrize(
+    ("symptoms", "severities"),
+    [
+        ([("activation.dead", {"layers_affected": 1.0})], ["info"]),
+        ([("activation.dead", {"layers_affected": 2.0})], ["warning"]),
+        ([("activation.dead", {}), ("data.scale", {})], ["warning", "warning"]),
+        ([("activation.dead", {}), ("gradient.vanishing", {})], ["info", "info"]),  # one follows from the other
+        ([("data.scale", {})], ["info"]),
+    ],
+)
+def test_where_little_is_learned_symptoms_have_to_agree(
+    symptoms: list[tuple[str, dict[str, float]]], severities: list[str]
+) -> None:
+    findings = [Finding(code, WARNING, 5, 0, "It is so.", evidence=evidence) for code, evidence in symptoms]
+    raised = Episodes().take_in(findings, learning_is_poor=True)
+    assert [f.severity for f in raised] == severities
+
+
+def test_dead_units_explain_gradients_that_vanish_whichever_was_seen_first() -> None:
+    findings = [found("gradient.vanishing", WARNING, 24), found("activation.dead", WARNING, 90)]
+    root = root_of([*findings, found("loss.no_learning", step=200)])
+    assert root is not None
+    assert root.code == "activation.dead"

@@ -36,6 +36,9 @@ class StandInHost:
     def apply(self, decision: Decision) -> None:
         self.decisions.append(decision)
 
+    def learning_rate(self) -> float | None:
+        return None
+
     def weights_bytes(self) -> int:
         return self._weights_bytes
 

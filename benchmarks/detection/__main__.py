@@ -12,10 +12,12 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.detection.peers.compare import chosen_peers, compare, compared_runs, known, write
 from benchmarks.detection.pool import Progress, run_jobs
 from benchmarks.detection.program import FRAMEWORKS, PROGRAMS, Run, Selection
 from benchmarks.detection.scoring import Check, Score, figures, score
@@ -40,6 +42,13 @@ def main() -> None:
         for program in PROGRAMS.values():
             print(f"{program.name:<44} {program.half:<12} {'/'.join(program.variants):<14} {program.about}")
         return
+    if arguments.peers:
+        try:
+            chosen_peers(arguments.peers)
+        except ValueError as error:
+            sys.exit(f"--peers: {error}")
+        if not compared_runs(runs):
+            sys.exit("--peers: they watch programs of the report half only. Try --half report.")
     began = time.perf_counter()
     checks = verify(runs, workers=arguments.workers, again=arguments.verify, on_result=_say_verified)
     progress = Progress(len(runs))
@@ -59,11 +68,10 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "seconds": time.perf_counter() - began,
     }
-    peers = None
     if arguments.peers:
-        from benchmarks.detection.peers.compare import compare
-
-        peers = compare(runs, checks, workers=arguments.workers, only=arguments.peers)
+        keep = partial(write, arguments.out)
+        compare(runs, checks, workers=arguments.workers, only=arguments.peers, keep=keep)
+    peers = known(arguments.out) or known(RESULTS)  # those of an earlier time stay on the page
     _write(arguments.out, scores, results, checks, context, peers)
     if arguments.misses:
         listed = misses(half(scores, "calibration"))
@@ -149,7 +157,6 @@ def _write(
     record = {
         **context,
         "figures": {name: figures(half(scores, name)) for name in ("report", "calibration")},
-        "peers": peers,
         "runs": rows,
     }
     (out / "detection.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -168,6 +168,6 @@ def page(scores: Sequence[Score], context: Mapping[str, Any], peers: Mapping[str
     if peers:
         from benchmarks.detection.peers.table import peer_table
 
-        lines += ["## Peers", "", *peer_table(peers), ""]
+        lines += ["## Peers", "", *peer_table(peers, scores), ""]
     lines += ["## Programs", "", *programs(scores), ""]
     return "\n".join(lines)

@@ -43,9 +43,18 @@ _INSIDE = (
     "gradient.vanishing",
     "update.too_small",
 )
+_IDLE_UNITS = ("activation.dead", "activation.saturated")
 _CODE_ORDER |= {code: i - 40 for i, code in enumerate(_SETUP)} | {code: i - 20 for i, code in enumerate(_INSIDE)}
 # Raised only when learning goes badly as well: each of them is seen in healthy runs too.
 GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale", "metric.degenerate_predictions"}
+# Of these, what is seen inside while something is learned, by kinds that do not follow from each other.
+_STANDS_FOR = {
+    "data.scale": "scale",
+    "activation.dead": "units",
+    "activation.saturated": "units",
+    "update.too_large": "updates",
+    "update.too_small": "updates",
+}
 # Findings that say so, at warning or above.
 _BAD_OUTCOMES = NON_FINITE_CODES - {"metric.non_finite"} | {
     "loss.divergence",
@@ -83,16 +92,21 @@ class Episodes:
         """
         self._ignored = frozenset(check_finding_code(code) for code in ignore)
         self._worst: dict[str, Severity] = {}
+        self._symptoms: dict[str, int] = {}  # kinds of what is wrong inside: 2 where several layers show it
 
-    def take_in(self, found: Iterable[Finding], *, learning_is_bad: bool = False) -> list[Finding]:
+    def take_in(
+        self, found: Iterable[Finding], *, learning_is_bad: bool = False, learning_is_poor: bool = False
+    ) -> list[Finding]:
         """Take in what the detectors reported at one moment.
 
         Symptoms inside the model are let through as ``info``, as evidence, until the outcome is bad: the loss says so,
-        or a finding has.
+        or a finding has. Where it is poor only, two symptoms that have nothing to do with each other have to agree, or
+        one has to be seen in several layers.
 
         Args:
             found: The findings.
             learning_is_bad: See :func:`failguard.core.outcome.learning_is_bad`.
+            learning_is_poor: See :func:`failguard.core.outcome.learning_is_poor`.
 
         Returns:
             What is new, in the order given.
@@ -100,7 +114,13 @@ class Episodes:
         found = [f for f in found if f.code not in self._ignored]
         reported = {code for code, severity in self._worst.items() if severity is not Severity.INFO}
         reported |= {f.code for f in found if f.severity is not Severity.INFO}
+        for finding in found:
+            if finding.code in _STANDS_FOR:
+                kind = _STANDS_FOR[finding.code]
+                layers = finding.evidence.get("layers_affected", 1.0)
+                self._symptoms[kind] = max(self._symptoms.get(kind, 0), 2 if layers >= 2.0 else 1)
         is_bad = learning_is_bad or not reported.isdisjoint(_BAD_OUTCOMES)
+        is_bad = is_bad or (learning_is_poor and sum(self._symptoms.values()) >= 2)
         new = []
         for finding in found:
             if finding.code in GATED and not is_bad:
@@ -131,7 +151,11 @@ def root_of(findings: Sequence[Finding]) -> Finding | None:
         return None
     start = at = min(range(len(candidates)), key=lambda i: _gravity(candidates[i]))
     while True:
-        at, before = next((i for i in range(at) if _explains(candidates[i], candidates[at])), at), at
+        before = at
+        # Units are looked at over many batches, gradients in one: which came first is not known.
+        any_time = candidates[at].code == "gradient.vanishing"
+        earlier = [i for i, f in enumerate(candidates) if i < at or (any_time and f.code in _IDLE_UNITS)]
+        at = next((i for i in earlier if _explains(candidates[i], candidates[at])), at)
         if at == before:
             break
     root = candidates[at]
@@ -169,6 +193,8 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
     failing = cause.severity.rank >= Severity.ERROR.rank
     match consequence.code:
         case code if code in _INSIDE or code == "weights.frozen":
+            if cause.code == "gradient.vanishing":  # it makes updates small and does nothing else
+                return code == "update.too_small"
             return cause.code in (*_SETUP, *_DIVERGING) or (cause.code in _INSIDE and code in _INSIDE)
         case "metric.degenerate_predictions":
             return cause.code in (*_SETUP, *_INSIDE, *_DIVERGING, "loss.divergence", "loss.no_learning")
@@ -180,7 +206,7 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
             return (bad_value and (near or spoken)) or (cause.code == "loss.divergence" and spoken)
         case "metric.no_improvement":
             if (
-                cause.code in ("metric.overfitting", "loss.no_learning")
+                cause.code in ("metric.overfitting", "loss.no_learning", "loss.oscillation")
                 or cause.code in _SETUP
                 or cause.code in _INSIDE
             ):
@@ -189,8 +215,9 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
         case "metric.overfitting":
             return failing and cause.code == "loss.divergence"
         case "loss.no_learning" | "loss.plateau":
-            # The size of updates is how nothing was learned, no reason by itself; a wrong mode spoils, but learns.
-            idle = cause.code.startswith("update.") or cause.code == "model.wrong_mode"
+            # The size of updates is how nothing was learned, no reason by itself; validation in train mode is none.
+            harmless = cause.code == "model.wrong_mode" and not cause.evidence.get("trains_in_eval_mode")
+            idle = cause.code.startswith("update.") or harmless
             stands_still = not idle and cause.code in (*_SETUP, *_INSIDE)
             return stands_still or (failing and cause.code == "loss.divergence")
         case "loss.divergence" | "loss.spike" | "loss.oscillation":

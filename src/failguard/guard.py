@@ -22,7 +22,7 @@ from failguard.core.improvement import Improvement
 from failguard.core.internals import Internals
 from failguard.core.log import logger
 from failguard.core.observation import ExceptionFacts, Observation
-from failguard.core.outcome import learning_is_bad
+from failguard.core.outcome import learning_is_bad, learning_is_poor
 from failguard.detectors.look import by_event, look
 from failguard.detectors.presets import detectors_for
 from failguard.episodes import GATED, Episodes
@@ -35,6 +35,7 @@ from failguard.settings import Settings
 __all__ = ["Guard"]
 
 PROGRESS_EVERY_S = 10.0
+RATES = frozenset({"learning_rate", "lr"})  # names under which frameworks log it
 MEMORY_SHARE = 0.1  # of free memory that a copy of the weights may take
 # After a stop for one of these the best epoch's weights are the ones worth having.
 RESTORE_CODES = frozenset({"metric.no_improvement", "metric.overfitting"})
@@ -304,6 +305,10 @@ class Guard:
             named["train_loss"] = self._loss_sum / self._loss_count
         for name, value in named.items():
             self.history.epoch_series(name).append(self.epoch, value)
+        if RATES.isdisjoint(named):
+            rate = self.containment.run("learning rate", self.host.learning_rate)
+            if rate is not None:
+                self.history.epoch_series("learning_rate").append(self.epoch, rate)
         last_step = self.step - 1
         monitor = self.settings.monitor
         if monitor in named and (validated or not monitor.startswith("val")):
@@ -433,7 +438,8 @@ class Guard:
             # Asked only where it matters: nearly every look finds nothing.
             gated = any(f.code in GATED for f in found)
             is_bad = gated and self.containment.run("outcome", learning_is_bad, observation, self.history)
-            self._raise_findings(found, learning_is_bad=bool(is_bad))
+            is_poor = gated and self.containment.run("outcome", learning_is_poor, observation, self.history)
+            self._raise_findings(found, learning_is_bad=bool(is_bad), learning_is_poor=bool(is_poor))
 
     def _pause(self, values: Mapping[str, float]) -> bool:
         """Nothing moves. On the thread of the watch, so it records and tells, and leaves the training alone.
@@ -458,9 +464,9 @@ class Guard:
         self._recorder.progress(self._progress_numbers())
         return True
 
-    def _raise_findings(self, found: list[Finding], *, learning_is_bad: bool = False) -> None:
+    def _raise_findings(self, found: list[Finding], **outcome: bool) -> None:
         """Record what is new among findings, decide on it, act."""
-        raised = [self._located(f) for f in self._episodes.take_in(found, learning_is_bad=learning_is_bad)]
+        raised = [self._located(f) for f in self._episodes.take_in(found, **outcome)]
         if not raised:
             return
         for finding in raised:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -127,12 +128,7 @@ def test_the_unit_of_the_loss_does_not_matter(power: int) -> None:
 
 def _scaled(example: Example, factor: float) -> Example:
     trivial = example.facts.trivial_loss
-    facts = Facts(
-        trivial_loss=None if trivial is None else trivial * factor,
-        max_epochs=example.facts.max_epochs,
-        steps_per_epoch=example.facts.steps_per_epoch,
-        optimizer=example.facts.optimizer,
-    )
+    facts = replace(example.facts, trivial_loss=None if trivial is None else trivial * factor)
     return Example(
         example.name,
         steps={name: [x * factor for x in values] for name, values in example.steps.items()},

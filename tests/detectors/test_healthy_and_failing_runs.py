@@ -18,11 +18,12 @@ from failguard.core.observation import Observation
 from failguard.detectors.base import Example, replay
 from failguard.detectors.loss_divergence import LossDivergence
 from failguard.detectors.loss_no_learning import LossNoLearning
+from failguard.detectors.loss_oscillation import LossOscillation
 from failguard.detectors.loss_plateau import LossPlateau
 from failguard.detectors.loss_spike import LossSpike
 from failguard.detectors.metric_overfitting import MetricOverfitting
 
-JUDGES = (LossSpike(), LossDivergence(), LossNoLearning(), LossPlateau(), MetricOverfitting())
+JUDGES = (LossSpike(), LossDivergence(), LossNoLearning(), LossPlateau(), LossOscillation(), MetricOverfitting())
 HERE = Path(__file__).parent
 CURVES = HERE.parents[2] / "shared" / "data" / "overfit_curves_simulated.npz"
 
@@ -84,8 +85,40 @@ def test_shuffled_labels_are_found_well_before_the_end(seed: int, epochs: int) -
     facts = Facts(trivial_loss=2.3026, max_epochs=epochs, steps_per_epoch=45)
     found = replay(LossNoLearning(), Example("", steps={"loss": train}, epochs={"val_loss": val}, facts=facts))
     assert found
-    assert found[0].severity is Severity.ERROR
     assert found[0].epoch + 1 <= 0.6 * epochs
+    confirmed = [f.epoch for f in found if f.severity is Severity.ERROR]
+    assert confirmed
+    assert confirmed[0] + 1 <= 0.9 * epochs
+
+
+@pytest.mark.parametrize("share", [0.45, 0.55, 0.65])
+def test_a_plateau_at_chance_is_an_error_only_when_it_lasts(share: float) -> None:
+    rng = np.random.default_rng(0)
+    steps, epochs = 900, 20
+    flat = int(share * steps)
+    facts = Facts(trivial_loss=2.3026, max_epochs=epochs, steps_per_epoch=45)
+
+    def severities(curve: np.ndarray) -> set[Severity]:
+        val = curve[44::45] * (1 + 0.003 * rng.standard_normal(epochs))
+        loss = curve + 0.05 * rng.standard_normal(steps)
+        return {
+            f.severity
+            for f in replay(LossNoLearning(), Example("", steps={"loss": loss}, epochs={"val_loss": val}, facts=facts))
+        }
+
+    ends = np.concatenate([np.full(flat, 2.3026), np.geomspace(2.3, 0.2, steps - flat)])
+    assert severities(ends) <= {Severity.WARNING}
+    assert severities(np.full(steps, 2.3026)) == {Severity.WARNING, Severity.ERROR}
+
+
+def test_a_run_stopped_early_at_chance_is_an_error_at_its_end() -> None:
+    """Early stopping ended it at half of the plan."""
+    rng = np.random.default_rng(0)
+    loss, val = 2.3026 + 0.05 * rng.standard_normal(450), 2.31 + 0.005 * rng.standard_normal(10)
+    facts = Facts(trivial_loss=2.3026, max_epochs=20, steps_per_epoch=45)
+    found = replay(LossNoLearning(), Example("", steps={"loss": loss}, epochs={"val_loss": val}, facts=facts))
+    assert found[0].severity is Severity.WARNING
+    assert found[-1].severity is Severity.ERROR
 
 
 @pytest.mark.parametrize("seed", range(10))

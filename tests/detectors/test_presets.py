@@ -46,6 +46,7 @@ STANDARD = MINIMAL | {
     "loss.no_learning",
     "loss.spike",
     "loss.plateau",
+    "loss.oscillation",
     "metric.overfitting",
     "metric.degenerate_predictions",
     "gradient.exploding",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from failguard.core.codes import CAUSES, FINDINGS
+from failguard.core.internals import Internals, LayerReading
 from failguard.core.observation import ExceptionFacts
 from failguard.diagnosis import diagnose
 from failguard.diagnosis.causes import KNOWLEDGE
@@ -404,3 +405,54 @@ def test_causes_are_ordered_and_confidences_add_up_to_less_than_one(make_history
     assert confidences == sorted(confidences, reverse=True)
     assert sum(confidences) < 1
     assert all(c.evidence and c.remedy for c in causes)
+
+
+def test_validation_that_is_far_off_from_the_start_is_a_mismatch(make_history, make_finding):
+    train, val = [0.6 - 0.02 * i for i in range(20)], [50.0 + 5 * i for i in range(20)]
+    history = make_history(
+        epochs={"train_loss": train, "val_loss": val}, trivial_loss=0.65, model={"name": "Net", "dropout": None}
+    )
+    causes = diagnose([f := make_finding("metric.overfitting", 99)], f, history, None).causes
+    assert causes[0].code == "train_validation_mismatch"
+
+
+def test_clipping_that_leaves_nothing_is_named_with_a_limit(make_history, make_finding):
+    history = make_history(
+        [2.3] * 400, [2.5] * 400, optimizer={**SGD, "clipping": "norm 1e-06"}, trivial_loss=2.3, max_epochs=4
+    )
+    cause = diagnose([f := make_finding("loss.no_learning", 399)], f, history, None).causes[0]
+    assert cause.code == "learning_rate_too_low"
+    assert cause.remedy.startswith("Raise the clipping limit from 1e-6")
+
+
+def test_a_penalty_that_shrank_the_weights_is_named_with_its_factor(make_history, make_finding):
+    history = make_history([2.3] * 400, optimizer=ADAM, model={"name": "Net", "weight_penalty": "L2 1"})
+    for step, norm in ((5, 10.0), (300, 0.2)):
+        history.add_internals(Internals(step, layers=(LayerReading("a", weight_norm=norm),)))
+    cause = diagnose([f := make_finding("loss.no_learning", 399)], f, history, None).causes[0]
+    assert cause.code == "too_much_regularization"
+    assert "L2 penalty from 1 to" in cause.remedy
+
+
+def test_a_summed_loss_is_evidence_for_large_updates(make_history, make_finding):
+    history = make_history([1.0 * 3**i for i in range(30)], optimizer=SGD, batch_size=64)
+    history.facts.output.loss_is_summed = True
+    cause = diagnose([f := make_finding("loss.divergence", 29)], f, history, None).causes[0]
+    assert cause.code == "learning_rate_too_high"
+    assert any("the sum over the 64 samples" in e for e in cause.evidence)
+    assert cause.remedy.startswith("Average the loss")
+
+
+def test_a_schedule_that_ends_too_early_is_a_rate_that_is_too_low(make_history, make_finding):
+    rates = [0.05 * 0.1**i for i in range(25)]
+    history = make_history([2.25] * 400, [0.5] * 400, epochs={"learning_rate": rates}, optimizer=SGD, max_epochs=25)
+    cause = diagnose([f := make_finding("loss.no_learning", 399)], f, history, None).causes[0]
+    assert cause.code == "learning_rate_too_low"
+    assert "once per epoch" in cause.remedy
+
+
+def test_a_schedule_that_ends_with_the_run_is_none(make_history, make_finding):
+    rates = [0.05 * (1 - i / 25) for i in range(25)]
+    history = make_history([2.25] * 400, [0.5] * 400, epochs={"learning_rate": rates}, optimizer=SGD, max_epochs=25)
+    causes = diagnose([f := make_finding("loss.no_learning", 399)], f, history, None).causes
+    assert all(c.code != "learning_rate_too_low" for c in causes)

@@ -84,3 +84,23 @@ def test_reading_leaves_the_graph_as_it_was():
     read_graph(loss)
     loss.backward()
     assert torch.equal(weight.grad, torch.full((3,), 8 / 3))
+
+
+@pytest.mark.parametrize(
+    ("of", "divisor"),
+    [
+        (lambda loss: loss / 8, 8.0),
+        (lambda loss: loss / torch.tensor(4.0) / 2, 8.0),
+        (lambda loss: loss.mean(), 1.0),
+        (lambda loss: loss, 1.0),
+    ],
+)
+def test_what_a_loss_is_divided_by_is_read(of, divisor):
+    graph = read_graph(of(F.cross_entropy(torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 2, 0]))))
+    assert graph.trivial_from == ("class_prior", "output_width")
+    assert graph.divisor == divisor
+
+
+def test_a_loss_divided_by_what_cannot_be_read_has_no_baseline():
+    loss = F.cross_entropy(torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 2, 0]), reduction="none")
+    assert read_graph((loss / torch.tensor([1.0, 2.0, 3.0, 4.0])).mean()).trivial_from == ()

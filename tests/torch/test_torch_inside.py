@@ -317,3 +317,46 @@ def test_looking_inside_changes_nothing_and_leaves_nothing():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
     assert all(math.isfinite(layer.gradient_norm) for r in watched[4] for layer in r.layers)
+
+
+class Hiding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = [nn.Linear(8, 8), nn.Linear(8, 8)]
+        self.scale = torch.ones(8, requires_grad=True)
+        self.teacher = (nn.Linear(8, 3),)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = torch.relu(block(x))
+        with torch.no_grad():
+            self.teacher[0](x)
+        return self.head(x * self.scale)
+
+
+def hidden_after(model, optimizers, shown):
+    watch = SetupWatch(model, SetupFacts())
+    for _ in range(3):
+        for o in optimizers:
+            o.zero_grad()
+        F.cross_entropy(model(X), torch.arange(16) % 3).backward()
+        watch.see_update(shown, model.head.weight)
+        for o in optimizers:
+            o.step()
+    return watch._facts.hidden
+
+
+def test_parameters_in_plain_containers_are_named():
+    model = Hiding()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    names = ("blocks[0].weight", "blocks[0].bias", "blocks[1].weight", "blocks[1].bias", "scale")
+    assert hidden_after(model, [optimizer], [optimizer]) == names
+
+
+def test_hidden_parameters_that_an_optimizer_has_are_in_order():
+    model = Hiding()
+    own = [p for block in model.blocks for p in block.parameters()] + [model.scale]
+    optimizers = [torch.optim.SGD(model.parameters(), 0.1), torch.optim.SGD(own, 0.1)]
+    assert hidden_after(model, optimizers, optimizers) == ()
+    assert hidden_after(model, optimizers, optimizers[:1]) == ()  # the second one is not shown, but moves them

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 from failguard.core.facts import Facts, OptimizerFacts
 from failguard.detectors.base import Example
@@ -18,6 +19,9 @@ class Curve:
     Attributes:
         family: How it was made.
         example: The run, for replay.
+        log: Columns for ``failguard.analyze``; ``None`` where only a live run has what is in the example.
+        per: What a row of the log stands for.
+        live: Whether the example is to be replayed as well.
         expected: Codes any of which names the fault, the best first; empty for a healthy run.
         seed: Of its random numbers; even seeds are for calibration, odd ones for the report.
     """
@@ -26,7 +30,19 @@ class Curve:
     example: Example
     expected: tuple[str, ...] = ()
     seed: int = 0
-    tags: Mapping[str, float] = field(default_factory=dict)
+    log: Mapping[str, Sequence[float | None]] | None = None
+    per: Literal["epoch", "step"] = "epoch"
+    live: bool = True
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether something should be said of it."""
+        return bool(self.expected)
+
+    @property
+    def kind(self) -> str:
+        """``"epochs"``, ``"steps"``, ``"logs"`` or ``"simulated"``."""
+        return self.family.split("/")[0]
 
 
 def epochs_only(

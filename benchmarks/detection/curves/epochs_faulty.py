@@ -136,17 +136,17 @@ def oscillates(rng: Rng, name: str) -> Example:
     """A rate too high: training and validation swing by a good part of what was learned."""
     n = int(rng.integers(24, 120))
     level = rng.uniform(0.6, 1.2)
-    swing = rng.uniform(0.3, 0.6) * ar1(rng, n, rng.uniform(-0.4, 0.2))
+    swing = rng.uniform(0.3, 0.6) * ar1(rng, n, rng.uniform(-0.4, 0.2)) * (1.0 - np.exp(-np.arange(n) / 3.0))
     base = exponential(n, 2.3, level, 12.0)
     return epochs_only(name, base * np.exp(swing), base * np.exp(0.8 * swing + 0.3 * rng.standard_normal(n)))
 
 
 def oscillates_in_turn(rng: Rng, name: str) -> Example:
-    """Up, down, up, down."""
+    """Up and down nearly in turn, never by as much."""
     n = int(rng.integers(20, 80))
-    sign = np.where(np.arange(n) % 2, 1.0, -1.0)
+    sign = np.cumprod(np.where(rng.uniform(size=n) < 0.85, -1.0, 1.0))
     base = exponential(n, 2.3, rng.uniform(0.6, 1.0), 12.0)
-    swing = rng.uniform(0.3, 0.5) * sign + 0.05 * rng.standard_normal(n)
+    swing = rng.uniform(0.25, 0.5) * sign * (1.0 + 0.4 * rng.standard_normal(n)) * (1.0 - np.exp(-np.arange(n) / 3.0))
     return epochs_only(name, base * np.exp(swing), base * 1.05 * np.exp(0.9 * swing))
 
 
@@ -160,6 +160,17 @@ def spikes(rng: Rng, name: str) -> Example:
         height = rng.uniform(0.6, 1.8)
         train[i : i + 3] += height * np.array([1.0, 0.4, 0.1])
     return epochs_only(name, noisy(rng, train, 0.015), noisy(rng, train * 1.1, 0.04))
+
+
+def rate_gone(rng: Rng, name: str) -> Example:
+    """The rate decays to nothing within a third of the plan, in the middle of a descent."""
+    n = int(rng.integers(70, 150))
+    rate = 0.1 * rng.uniform(0.6, 0.75) ** np.arange(n)
+    reached = np.cumsum(rate) / rate.sum()
+    train = 2.3 - rng.uniform(0.5, 1.2) * reached
+    facts = Facts(max_epochs=n, steps_per_epoch=100)
+    noise = rng.uniform(0.001, 0.008)
+    return epochs_only(name, noisy(rng, train, noise), noisy(rng, train * 1.02, 2 * noise), facts=facts, lr=rate)
 
 
 EPOCHS_FAULTY = (
@@ -179,4 +190,5 @@ EPOCHS_FAULTY = (
     (oscillates, SWINGS),
     (oscillates_in_turn, SWINGS),
     (spikes, SPIKES),
+    (rate_gone, ("loss.plateau",)),
 )

@@ -40,6 +40,14 @@ def shuffled_labels(rng: Rng, name: str) -> Example:
     return with_steps(name, loss, val, epochs=EPOCHS, trivial=2.3026)
 
 
+def short_and_stuck(rng: Rng, name: str) -> Example:
+    """A few epochs on little data, at chance from the first to the last of 160 to 300 updates."""
+    epochs = int(rng.integers(4, 8))
+    n = epochs * int(rng.integers(40, 46))
+    loss = noisy(rng, np.full(n, 2.31), 0.03)
+    return with_steps(name, loss, noisy(rng, np.full(epochs, 2.31), 0.004), epochs=epochs, trivial=2.3026)
+
+
 def shuffled_labels_chance_unknown(rng: Rng, name: str) -> Example:
     level = rng.uniform(0.5, 5)
     loss = noisy(rng, np.full(STEPS, level), 0.05)
@@ -118,6 +126,7 @@ def swings(rng: Rng, name: str) -> Example:
     """A rate too high: what an epoch gains the next one loses, in training and validation."""
     per = STEPS // EPOCHS
     slow = rng.uniform(0.35, 0.6) * ar1(rng, EPOCHS * 2, rng.uniform(-0.3, 0.3))
+    slow[0] = 0.0
     base = exponential(STEPS, 2.3, rng.uniform(0.5, 1.0), 20.0)
     loss = base * np.exp(np.interp(np.arange(STEPS), np.arange(EPOCHS * 2) * per / 2, slow))
     val = at_ends(loss, EPOCHS) * np.exp(0.25 * rng.standard_normal(EPOCHS))
@@ -142,6 +151,7 @@ STEPS_FAULTY = (
     (blows_up, DIVERGES),
     (blows_up_later, DIVERGES),
     (shuffled_labels, STUCK),
+    (short_and_stuck, STUCK),
     (shuffled_labels_chance_unknown, STUCK),
     (bounces_above_chance, (*STUCK, *DIVERGES)),
     (regression_at_variance, STUCK),

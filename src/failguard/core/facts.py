@@ -50,6 +50,8 @@ class ModelFacts:
         normalization: Whether it holds batch, layer, group or instance normalization; ``None`` where not known.
         activations: Names of activation modules or functions found, in order of first appearance.
         output_width: Units of the last dense layer or convolution.
+        recurrent: Whether it holds recurrent layers; ``None`` where not known.
+        weight_penalty: Penalties on weights that layers add to the loss, such as ``"L2 0.01"``; the strongest one.
     """
 
     name: str = ""
@@ -60,6 +62,8 @@ class ModelFacts:
     normalization: bool | None = None
     activations: tuple[str, ...] = ()
     output_width: int | None = None
+    recurrent: bool | None = None
+    weight_penalty: str | None = None
 
 
 @dataclass(slots=True)
@@ -169,12 +173,15 @@ class SetupFacts:
         left_out: Trainable parameters that got a gradient and that no optimizer updates, by name, in order.
         left_out_share: Their share of all trainable scalars, 0 to 1.
         left_out_last: The last layer with parameters is among them, so that it is no mere frozen backbone.
+        hidden: Those among them that a plain list, dict or attribute hides from the model, so that no optimizer that
+            was given the model's parameters has them.
         without_gradient: Parameters in an optimizer that got no gradient in any of ``gradient_checks`` updates.
         without_gradient_share: Their share of the scalars in optimizers.
         gradient_checks: Updates at which that was looked at.
         frozen: Parameters in an optimizer that do not require gradients.
         frozen_share: Their share of the scalars in optimizers.
-        trains_in_eval_mode: The whole model was in eval mode in training, and holds dropout or batch normalization.
+        trains_in_eval_mode: In training every dropout, batch normalization and layer that learns was in eval mode.
+        mode_is_passed: The code itself says so at every call, as in ``layer(x, training=False)``.
         evaluates_in_train_mode: Dropout or batch normalization was in train mode in validation.
         carried_over: Updates whose gradients still held those of the update before.
         carry_checks: Updates at which that was looked at.
@@ -183,12 +190,14 @@ class SetupFacts:
     left_out: tuple[str, ...] = ()
     left_out_share: float = 0.0
     left_out_last: bool = False
+    hidden: tuple[str, ...] = ()
     without_gradient: tuple[str, ...] = ()
     without_gradient_share: float = 0.0
     gradient_checks: int = 0
     frozen: tuple[str, ...] = ()
     frozen_share: float = 0.0
     trains_in_eval_mode: bool = False
+    mode_is_passed: bool = False
     evaluates_in_train_mode: bool = False
     carried_over: int = 0
     carry_checks: int = 0

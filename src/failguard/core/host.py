@@ -28,6 +28,9 @@ class Host(Protocol):
     def non_finite_weights(self) -> list[str]:
         """Qualified names of the parameters that hold a value that is not finite."""
 
+    def learning_rate(self) -> float | None:
+        """The optimizer's rate at the moment, ``None`` where it is not known or reading it would wait for a device."""
+
     def locate(self, finding: Finding) -> Where | None:
         """Find the place of a value that is not finite by looking again at the failing batch.
 

@@ -50,6 +50,7 @@ class ActivationReading:
         saturated_units: Those that were at a flat end (slope below 1 % of its maximum: ``|x| > 6`` into a sigmoid,
             ``|x| > 3`` into a tanh) for at least 95 % of the samples. For ``"sigmoid"`` and ``"tanh"`` only.
         batches, samples: How much was looked at.
+        since_step: First training batch of the window; -1 where it is not known.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ActivationReading:
     saturated_units: int = 0
     batches: int = 1
     samples: int = 0
+    since_step: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from failguard.core.event import Event
+from failguard.core.facts import Facts, ModelFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
 from failguard.core.internals import ActivationReading, Internals
 from failguard.core.observation import Observation
 from failguard.detectors.base import Example
-from failguard.detectors.inside import EVENTS
+from failguard.detectors.inside import EVENTS, held_since, layers_at
 
 __all__ = ["ActivationDead", "ActivationSaturated"]
 
@@ -28,7 +29,8 @@ class ActivationDead:
 
     Counted is a unit (a channel of a convolution) that was never above zero in any of ``min_batches`` batches; zeros in
     single batches are the nature of ReLU. More than ``min_share`` of a layer is a *warning*, raised only where nothing
-    is learned as well.
+    is learned as well. So is a layer of a network with ReLU that gets a gradient of exactly zero in three samples in a
+    row while a later layer gets one.
 
     Evidence: ``dead_units``, ``units``, ``batches``, ``samples``, ``layers_affected``, ``since_step``.
 
@@ -40,12 +42,17 @@ class ActivationDead:
     """
 
     min_share: float = 0.5
-    min_batches: int = 8
+    min_batches: int = 4
 
     code: ClassVar[str] = "activation.dead"
     events: ClassVar[frozenset[Event]] = EVENTS
     TRIPS: ClassVar[Sequence[Example]] = (
         Example("all dead", internals=[_reading(20, "relu", 64, dead=64)]),
+        Example(
+            "no gradient gets through",
+            facts=Facts(model=ModelFacts(activations=("ReLU",))),
+            internals=layers_at([10, 40, 80], gradient_norms=[0.0, 0.0, 0.3]),
+        ),
         Example("three quarters", internals=[_reading(20, "relu", 64, dead=20), _reading(60, "relu", 64, dead=48)]),
     )
     QUIET: ClassVar[Sequence[Example]] = (
@@ -55,12 +62,22 @@ class ActivationDead:
             internals=[Internals(20, 20, activations=(ActivationReading("hidden", "relu", 64, 64),))],
         ),
         Example("saturated is another thing", internals=[_reading(20, "tanh", 64, saturated=60)]),
+        Example(
+            "a bottleneck of sigmoids loses small gradients",
+            facts=Facts(model=ModelFacts(activations=("Sigmoid",))),
+            internals=layers_at([10, 40, 80], gradient_norms=[0.0, 0.0, 0.3]),
+        ),
+        Example(
+            "in one sample",
+            facts=Facts(model=ModelFacts(activations=("ReLU",))),
+            internals=layers_at([10], gradient_norms=[0.0, 0.0, 0.3]),
+        ),
         Example("nothing measured"),
     )
 
     def check(self, observation: Observation, history: History) -> Finding | None:
-        """Look at the newest window."""
-        return _find(
+        """Look at the newest window, and at the newest gradients."""
+        return self._without_gradient(observation, history) or _find(
             self.code,
             observation,
             history,
@@ -68,6 +85,23 @@ class ActivationDead:
             self.min_share,
             "put out zero for every one of {samples} samples",
             "dead_units",
+        )
+
+    def _without_gradient(self, observation: Observation, history: History) -> Finding | None:
+        if not any("relu" in name.lower() for name in history.facts.model.activations):
+            return None
+        held = held_since(history, lambda r: bool(_cut_off(r)) if r.layers else None, least=3)
+        if held is None:
+            return None
+        names = _cut_off(held[1])
+        return Finding(
+            self.code,
+            Severity.WARNING,
+            observation.step,
+            observation.epoch,
+            f"The gradient of {names[-1]} is exactly zero while a later layer has one: every unit in between is off.",
+            Where(module=names[-1], tensor="output"),
+            {"layers_affected": float(len(names)), "since_step": float(held[0].step)},
         )
 
 
@@ -88,7 +122,7 @@ class ActivationSaturated:
     """
 
     min_share: float = 0.5
-    min_batches: int = 8
+    min_batches: int = 4
 
     code: ClassVar[str] = "activation.saturated"
     events: ClassVar[frozenset[Event]] = EVENTS
@@ -115,6 +149,14 @@ class ActivationSaturated:
         )
 
 
+def _cut_off(reading: Internals) -> list[str]:
+    """Layers without any gradient before the last layer that has one."""
+    norms = [(layer.name, layer.gradient_norm) for layer in reading.layers if layer.gradient_norm is not None]
+    if not norms or not norms[-1][1]:
+        return []
+    return [name for name, norm in norms if norm == 0.0]
+
+
 def _find(
     code: str,
     observation: Observation,
@@ -137,9 +179,11 @@ def _find(
     worst = max(affected, key=lambda a: count(a) / a.units)
     since = windows[-1].step
     for reading in reversed(windows):
-        if not bad(reading):
+        found = bad(reading)
+        if not found:
             break
-        since = reading.step
+        # What holds for every batch of a window held from its first one.
+        since = min([reading.step, *(a.since_step for a in found if a.since_step >= 0)])
     return Finding(
         code,
         Severity.WARNING,

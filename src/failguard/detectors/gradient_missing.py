@@ -25,7 +25,8 @@ class GradientMissing:
     - *No gradient*: parameters in an optimizer had none in any of ``min_checks`` updates or more. A *warning* where
       they are ``min_share`` of all that optimizers hold; else, as for an unused head, ``info``.
     - *No optimizer*: trainable parameters got gradients, but are in no optimizer. A *warning* where the last layer is
-      among them (a frozen backbone leaves out first layers) or where nothing is learned; else ``info``.
+      among them (a frozen backbone leaves out first layers), where a plain list or dict hides them from the model, or
+      where nothing is learned; else ``info``.
 
     Evidence: ``parameters`` (how many tensors), ``share_percent`` of the scalars, ``updates`` looked at.
 
@@ -51,6 +52,15 @@ class GradientMissing:
             ),
         ),
         Example(
+            "layers in a plain list",
+            steps={"loss": [1.0] * 40},
+            facts=Facts(
+                setup=SetupFacts(
+                    left_out=("blocks[0].weight",), left_out_share=0.4, hidden=("blocks[0].weight",), gradient_checks=30
+                )
+            ),
+        ),
+        Example(
             "the head was forgotten",
             steps={"loss": [1.0] * 40},
             facts=Facts(
@@ -59,6 +69,11 @@ class GradientMissing:
         ),
     )
     QUIET: ClassVar[Sequence[Example]] = (
+        Example(
+            "left out, but too early to tell",
+            steps={"loss": [1.0] * 4},
+            facts=Facts(setup=SetupFacts(left_out=("a.weight",), left_out_share=0.5, gradient_checks=4)),
+        ),
         Example("all in order", steps={"loss": [1.0] * 40}, facts=Facts(setup=SetupFacts(gradient_checks=30))),
         Example(
             "too early to tell",
@@ -79,8 +94,11 @@ class GradientMissing:
             text = f"got no gradient in any of {setup.gradient_checks} updates"
         elif setup.left_out and setup.gradient_checks >= self.min_checks:
             names, share = setup.left_out, setup.left_out_share
-            severe = setup.left_out_last or learning_is_bad(observation, history)
+            severe = setup.left_out_last or bool(setup.hidden) or learning_is_bad(observation, history)
             text = "get gradients, but no optimizer updates them"
+            if setup.hidden:
+                names = setup.hidden
+                text += ": they are in a plain list, dict or attribute, which hides them from the model"
         else:
             return None
         shown = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

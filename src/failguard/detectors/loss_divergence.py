@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from failguard.core.event import Event
@@ -15,6 +16,7 @@ from failguard.core.observation import Observation
 from failguard.core.statistics import bounded, median, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy, swing
+from failguard.detectors.loss_unbounded import falls_without_bound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +29,7 @@ __all__ = ["LossDivergence"]
 CHUNK = 8  # steps whose median is one level
 WINDOW = 32  # steps that must agree before divergence is confirmed
 RISE_STEPS = 512  # a slower rise is a drift, as of a value loss in reinforcement learning
+RISE_EPOCHS = 16  # the same where only epochs are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ class _Scale:
     blow_up: float
 
 
+def _skewed() -> list[float]:
+    """Three losses that grow, each far above the start, again and again, as chance gives them where tails are long."""
+    return [x for i in range(40) for x in (0.02, 0.3, 0.05, 1.6 + i % 3, 3.9, 7.0 + i % 5, 0.01, 0.1, 0.4, 0.02)]
+
+
 @dataclass(frozen=True, slots=True)
 class LossDivergence:
     """The training loss has risen far above its start and does not come back.
@@ -56,7 +64,7 @@ class LossDivergence:
     known and higher; ``unit = max(|start|, start - best level)``, so that any scale and sign of losses will do.
 
     *Suspected* (``warning``): 15 of the last 16 losses are above ``start + factor * unit``; or three losses in a row
-    grew, each above ``start + 100 * unit``.
+    grew, each above ``start + 100 * unit`` and the last two above all others of the last 512 steps.
 
     *Confirmed* (``error``), and then the cause of a stop under the standard policy: 29 of the last 32 losses are above
     that line and the level does not fall by 30 % from the first half of them to the second; or a blow-up: three losses
@@ -70,11 +78,17 @@ class LossDivergence:
     - ``learned_factor`` where the loss had halved before and rose within 512 steps;
     - ``blind_factor`` in the first 256 steps otherwise, and wherever losses are negative.
 
+    A loss that falls below zero *without bound* is a ``warning``: in training and validation, by more from each epoch
+    to the next, to 100 times its first value. It has the wrong sign, or a likelihood whose variance goes to zero.
+
     A *collapse* is a ``warning`` too: cross-entropy that had halved is back at the trivial predictor's and stays for
     256 steps.
 
-    Where no loss per step is known, the training loss of each epoch is judged alike, with two epochs for 8 steps,
-    three for 32, and ``epoch_factor`` for the first two factors, since an epoch's mean hardly varies.
+    Where no loss per step is known, the training loss of each epoch is judged alike, with two epochs for 8 steps and
+    three for 32. The factor is ``epoch_factor`` where the trivial predictor's loss is known, or the loss had fallen by
+    a fifth and the validation loss has risen by as many of its own units, since an epoch's mean hardly varies; four
+    times as much without validation, where the loss had halved within 16 epochs; ``blind_factor`` where validation
+    rose but nothing had been learned, or the loss is negative; 1,000 otherwise.
 
     Evidence: ``start_loss``, ``best_loss``, ``recent_loss``, ``growth_ratio`` (recent over start, where both are above
     0), ``units_above_start``.
@@ -82,8 +96,9 @@ class LossDivergence:
     Attributes:
         known_factor, learned_factor, blind_factor, epoch_factor: See above, in units.
 
-    Source: the factors were set on 84 trainings of a small classifier at rates from high to absurd and on simulated
-    healthy curves; the transient that must not trip is the catapult of Lewkowycz et al. (2020), which ends within tens
+    Source: the factors were set on 84 trainings of a small classifier at rates from high to absurd and fitted by
+    ``python -m benchmarks.detection.curves`` on synthetic curves of many kinds; the transient that must not trip is the
+    catapult of Lewkowycz et al. (2020), which ends within tens
     of steps.
     """
 
@@ -123,7 +138,16 @@ class LossDivergence:
             facts=Facts(trivial_loss=2.303),
         ),
         Example("a log with one value an epoch", epochs={"train_loss": [0.9, 0.5, 0.3, 0.8, 2.5, 9.0, 40.0]}),
-        Example("a log that grows at once", epochs={"loss": [2.3, 50.0, 1e4, 1e6, 1e7]}),
+        Example(
+            "a loss with the wrong sign",
+            steps={"loss": [-(1.05**i) for i in range(200)]},
+            epochs={"val_loss": [-(1.05 ** (20 * i)) for i in range(10)]},
+        ),
+        Example("a log that grows at once", epochs={"loss": [2.3, 50.0, 1e4, 1e6, 1e7, 1e7]}),
+        Example(
+            "a log in which validation rises too",
+            epochs={"train_loss": [2.3, 1.5, 0.9, 6.0, 9.0, 12.0], "val_loss": [2.0, 1.6, 1.2, 8.0, 11.0, 14.0]},
+        ),
     )
     QUIET: ClassVar[Sequence[Example]] = (
         Example("learning", steps={"loss": noisy(decay(300, 2.3, 0.1), 0.3)}, facts=Facts(trivial_loss=2.303)),
@@ -149,6 +173,18 @@ class LossDivergence:
         Example("one loss", steps={"loss": [1e9]}),
         Example("zero", steps={"loss": [0.0] * 100}),
         Example("a log that ends higher than its best", epochs={"train_loss": [1.0, 0.4, 0.2, 0.3, 0.5, 0.4, 0.6]}),
+        Example(
+            "errors of values that grow, a log of epochs",
+            epochs={"loss": noisy([0.01 + 0.3 * (1 - 0.9**i) for i in range(80)], 0.3)},
+        ),
+        Example("batches of one: losses over five orders of magnitude", steps={"loss": [0.01, 0.02, 1e-3, *_skewed()]}),
+        Example(
+            "a likelihood that falls fast and then slowly",
+            epochs={"train_loss": decay(60, 5.0, -1500.0), "val_loss": decay(60, 5.0, -1400.0)},
+        ),
+        Example(
+            "an actor's loss falls as its rewards grow", epochs={"train_loss": [-0.01 * 1.5**i for i in range(30)]}
+        ),
         Example("a log with one bad epoch", epochs={"train_loss": [1.0, 0.4, 30.0, 0.3, 0.2]}),
         Example("nothing measured"),
     )
@@ -157,11 +193,13 @@ class LossDivergence:
         """Compare the recent losses with the first ones."""
         losses = history.steps.get("loss")
         trivial = history.facts.trivial_loss
+        if observation.event is Event.EPOCH_END and (ends := falls_without_bound(history)) is not None:
+            return _unbounded(observation, *ends)
         if losses is not None:
             return self._check_steps(observation, losses, trivial)
         per_epoch = train_loss_per_epoch(history)
         if observation.event is Event.EPOCH_END and per_epoch is not None:
-            return self._check_epochs(observation, per_epoch, trivial)
+            return self._check_epochs(observation, per_epoch, history.epochs.get("val_loss"), trivial)
         return None
 
     def _check_steps(self, observation: Observation, losses: Series, trivial: float | None) -> Finding | None:
@@ -190,7 +228,7 @@ class LossDivergence:
                 return _finding(observation, Severity.ERROR, scale, median(recent), f"stayed there for {WINDOW} steps")
         last = recent[-3:]
         growing = last[0] < last[1] < last[2] and last[0] > scale.start + 100.0 * scale.unit
-        if growing or sum(x > line for x in recent[-16:]) >= 15:
+        if (growing and _sets_records(losses.recent(RISE_STEPS))) or sum(x > line for x in recent[-16:]) >= 15:
             return _finding(observation, Severity.WARNING, scale, now, "may come back")
         return None
 
@@ -233,7 +271,9 @@ class LossDivergence:
             observation, Severity.WARNING, scale, now, "is back at a trivial predictor's after it had halved"
         )
 
-    def _check_epochs(self, observation: Observation, series: Series, trivial: float | None) -> Finding | None:
+    def _check_epochs(
+        self, observation: Observation, series: Series, val: Series | None, trivial: float | None
+    ) -> Finding | None:
         values = [x for x in series.values.tolist() if math.isfinite(x)]
         if len(values) < 3:
             return None
@@ -241,8 +281,7 @@ class LossDivergence:
         unit = max(abs(start), start - best)
         if not unit > 0.0 or not math.isfinite(unit):
             return None
-        informed = best >= 0.0 and (trivial is not None or best < 0.8 * start)
-        factor = self.epoch_factor if informed else self.blind_factor
+        factor = self._epoch_factor(values, start, trivial, val)
         scale = _Scale(start, best, unit, factor, math.inf)
         line = start + factor * unit
         if min(values[-2:]) <= line:
@@ -253,6 +292,20 @@ class LossDivergence:
             return _finding(observation, Severity.ERROR, scale, now, "stayed there for 3 epochs")
         return _finding(observation, Severity.WARNING, scale, now, "may come back")
 
+    def _epoch_factor(self, values: list[float], start: float, trivial: float | None, val: Series | None) -> float:
+        """How many units above the start are divergence in a log of epochs: value and adversarial losses rise, too."""
+        if min(values) < 0.0:
+            return self.blind_factor
+        if trivial is not None:
+            return self.epoch_factor
+        lows = [0.5 * a + 0.5 * b for a, b in pairwise(values)]  # of two epochs each
+        if val is None:
+            return 4.0 * self.epoch_factor if min(lows[-RISE_EPOCHS:]) < 0.5 * start else 1000.0
+        factor = self.epoch_factor if min(lows) < 0.8 * start else self.blind_factor
+        first = next((x for x in val.first(8).tolist() if math.isfinite(x)), 0.0)
+        risen = [x for x in val.recent(2).tolist() if not x <= first + factor * abs(first)]
+        return factor if len(risen) == 2 else 1000.0
+
 
 def _start(early: list[float], trivial: float | None) -> float:
     """Level at the start: the median of three. A blow-up can begin at the second step, a first loss can be low by luck.
@@ -261,6 +314,14 @@ def _start(early: list[float], trivial: float | None) -> float:
     """
     level = median(early)
     return level if trivial is None else max(min(early[0], level), trivial)
+
+
+def _sets_records(values: Floats) -> bool:
+    """Whether each of the two newest values is above all before them."""
+    import numpy as np
+
+    before = values[:-2][np.isfinite(values[:-2])]
+    return before.size == 0 or float(values[-2:].min()) > float(before.max())
 
 
 def _levels(values: Floats) -> list[float]:
@@ -286,6 +347,16 @@ def _longest_run(values: list[float], *, above: float) -> int:
         run = run + 1 if x > above else 0
         longest = max(longest, run)
     return longest
+
+
+def _unbounded(observation: Observation, start: float, now: float) -> Finding:
+    message = (
+        f"The training loss falls below zero ever faster, from {start:.4g} to {now:.4g}, and so does the validation "
+        "loss: it has no lower bound."
+    )
+    evidence = {"start_loss": start, "recent_loss": now, "falls_without_bound": 1.0}
+    where = Where(tensor="loss")
+    return Finding(LossDivergence.code, Severity.WARNING, observation.step, observation.epoch, message, where, evidence)
 
 
 def _finding(observation: Observation, severity: Severity, scale: _Scale, now: float, what: str) -> Finding:

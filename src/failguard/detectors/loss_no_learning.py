@@ -12,6 +12,7 @@ from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
 from failguard.core.observation import Observation
+from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy
@@ -19,6 +20,9 @@ from failguard.detectors.curves import decay, line, noisy
 __all__ = ["LossNoLearning"]
 
 SLOW_STARTS = ("warm", "onecycle", "lambda", "linear", "sequential")  # schedules that may begin near a rate of zero
+
+
+FEW_UPDATES = 10  # in a plan that is over; fewer are a trial of the program
 
 
 def _ten_classes(max_epochs: int | None, schedule: str | None = None) -> Facts:
@@ -31,25 +35,31 @@ def _ten_classes(max_epochs: int | None, schedule: str | None = None) -> Facts:
 class LossNoLearning:
     """Nothing has been learned although there were enough updates for it.
 
-    *Compared with the trivial predictor* (``error``; ``warning`` where the loss came down from above ``1.3 T``, which
-    a penalty in it can do as well), where its loss ``T`` is known, which is the case for cross-entropy (the entropy of
-    the class frequencies, or ln of the number of classes). All of these hold:
+    *Compared with the trivial predictor*, where its loss ``T`` is known, which is the case for cross-entropy (the
+    entropy of the class frequencies, or ln of the number of classes). All of these hold:
 
     - enough was tried: ``min_updates`` and ``min_epochs``, and ``min_share`` of the plan; without a plan
       ``open_updates`` and ``open_epochs``, or ``min_updates`` and ``min_epochs`` by the end of the run. Twice as much
-      under a schedule that may begin with a warm-up;
+      under a schedule that may begin with a warm-up. Or a plan of ``open_epochs`` and 10 updates is over;
     - the recent training loss (median of means of 8) is at least ``0.85 T`` while no validation loss was ever below
       ``0.97 T``; without validation at least ``0.97 T``. It may lie a little below ``T`` because a net starts to
       memorise noise;
     - it is not a penalty that keeps a good loss high: no validation accuracy is better than the most frequent class's
       share by a fifth of what is missing to 1; and a loss that came down from above ``1.3 T`` lies within 0.97 to
-      ``1.06 T``;
+      ``1.06 T`` and has changed by no more than ``0.02 T`` in the newer half of the epochs (or, at the end of the run
+      and with ``T`` a spread of targets, validation never came below ``1.1 T``: the rate is too low);
     - the validation loss (the training loss where there is none, or where it came down) does not fall steadily at a
       pace that brings it below ``0.9 T`` by the end of the plan (an open-ended run: in as many epochs again); below
       ``0.97 T`` where validation is below ``0.99 T`` already.
 
-    A plateau at ``T`` that lasts longer than ``min_share`` of the plan and ends in learning after all is reported too:
-    until it ends nothing tells it apart.
+    ``warning`` at first, since a plateau at ``T`` may end in learning after all and until then nothing tells it apart;
+    ``error`` from ``confirm_share`` of the plan on, at the end of the run, without a plan, and at once where the loss
+    is above ``1.05 T``, or below ``0.97 T`` with validation at ``T``: then noise is being memorised. It stays a
+    ``warning`` where the loss came down from above ``1.3 T``, which a penalty in it can do as well, and where ``T`` is
+    a spread of targets, and after fewer than ``min_updates``.
+
+    *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
+    frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
 
     *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
     starts from good weights looks the same, so this takes much more:
@@ -57,23 +67,26 @@ class LossNoLearning:
     - *frozen*: the validation loss has been the same to 6 digits for 5 epochs, from the first one on;
     - *worse*: after 10 epochs and ``own_start_updates``, training is above its start beyond noise, and validation is
       not below;
-    - *flat*: after 20 epochs, neither is below its start beyond noise.
+    - *flat*: after 20 epochs and ``min_share`` of the plan, neither is below its start by more than 2 ``sigma``
+      (:func:`failguard.core.statistics.noise`) or 2 %. Without a plan at the end of the run, or after 100 epochs:
+      contrastive and speech models stay at the start for long.
 
     Evidence: ``recent_loss``, ``start_loss``, ``updates``, ``epochs``, and where known ``trivial_loss``,
     ``best_val_loss``.
 
     Attributes:
-        min_updates, min_epochs, min_share, open_updates, open_epochs, own_start_updates: See above.
+        min_updates, min_epochs, min_share, confirm_share, open_updates, open_epochs, own_start_updates: See above.
 
     Source: the comparison with a trivial predictor instead of an absolute target follows Karpathy, "A Recipe for
     Training Neural Networks" (2019), and the initial-loss check of TheDeepChecker (Ben Braiek and Khomh, 2023). The
     bands were set on 60 trainings on shuffled labels, whose validation loss strays to ``0.98 T`` by chance, and on
-    slow healthy ones.
+    slow healthy ones; the attributes fitted by ``python -m benchmarks.detection.curves``.
     """
 
     min_updates: int = 150
     min_epochs: int = 3
-    min_share: float = 0.4
+    min_share: float = 0.5
+    confirm_share: float = 0.7
     open_updates: int = 500
     open_epochs: int = 5
     own_start_updates: int = 1000
@@ -113,6 +126,18 @@ class LossNoLearning:
         ),
         Example(
             "nothing moves, chance not known", epochs={"train_loss": noisy([4.0] * 6, 0.001), "val_loss": [4.1] * 6}
+        ),
+        Example(
+            "ten updates were all",
+            steps={"loss": line(10, 2.36, 2.29)},
+            epochs={"val_loss": line(10, 2.35, 2.28)},
+            facts=Facts(trivial_loss=2.3026, max_epochs=10, steps_per_epoch=1),
+        ),
+        Example(
+            "a penalty falls, the accuracy stays",
+            steps={"loss": decay(900, 20.0, 2.4)},
+            epochs={"accuracy": noisy([0.11] * 20, 0.02), "val_loss": decay(20, 19.0, 2.4)},
+            facts=Facts(target_kind="classes", class_counts=dict.fromkeys(range(10), 150), max_epochs=20),
         ),
         Example(
             "worse than its own start",
@@ -179,6 +204,19 @@ class LossNoLearning:
             epochs={"val_loss": decay(20, 6.0, 2.9), "val_accuracy": line(20, 0.3, 0.95)},
             facts=_ten_classes(20),
         ),
+        Example(
+            "contrastive: at the logarithm of the batch size for sixty epochs, then learning; chance not known",
+            epochs={
+                "train_loss": noisy([6.24] * 60 + decay(60, 6.2, 3.0), 0.004),
+                "val_loss": noisy([6.3] * 60 + decay(60, 6.3, 3.2), 0.006, 1),
+            },
+        ),
+        Example(
+            "a trial of the program",
+            steps={"loss": [2.3] * 3},
+            epochs={"val_loss": [2.3]},
+            facts=Facts(trivial_loss=2.3026, max_epochs=1, steps_per_epoch=3),
+        ),
         Example("the first hundred steps", steps={"loss": noisy([2.303] * 100, 0.03)}, facts=_ten_classes(10)),
         Example("reinforcement learning: flat, no validation", epochs={"loss": noisy([0.5] * 60, 0.3)}),
         Example("nothing measured", facts=_ten_classes(10)),
@@ -192,7 +230,9 @@ class LossNoLearning:
         trivial = history.facts.trivial_loss
         if trivial is not None and trivial > 0.0:
             return self._against_trivial(observation, history, trivial)
-        return self._against_start(observation, history) if observation.event is Event.EPOCH_END else None
+        if at_step:
+            return None
+        return self._against_start(observation, history) or self._against_outputs(observation, history)
 
     def _against_trivial(self, observation: Observation, history: History, trivial: float) -> Finding | None:
         facts = history.facts
@@ -204,19 +244,29 @@ class LossNoLearning:
             return None
         start = _start_level(history)
         fell = start > 1.3 * trivial and recent < 0.95 * start  # part of the loss was shed, so it may be all penalty
-        if (fell and not 0.97 * trivial <= recent <= 1.06 * trivial) or _accuracy_is_good(history):
+        if _accuracy_is_good(history):
             return None
-        updates, epochs = _updates(observation, history), observation.epoch + 1
-        if observation.event is Event.RUN_END:
-            if facts.planned_steps is not None or updates < self.min_updates or epochs < self.min_epochs:
-                return None
-        elif not self._enough(facts, updates, epochs, one_long_epoch=observation.event is Event.STEP):
-            return None
+        is_spread = facts.trivial_loss_source == "target_spread"
         series = train_loss_per_epoch(history)
         train = [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
+        stays = 0.97 * trivial <= recent <= 1.06 * trivial and _change(train[len(train) // 2 :]) <= 0.02 * trivial
+        too_slow = observation.event is Event.RUN_END and is_spread and bool(val) and min(val) > 1.1 * trivial
+        if fell and not stays and not too_slow:
+            return None
+        updates, epochs = _updates(observation, history), observation.epoch + 1
+        if observation.event is Event.RUN_END and facts.planned_steps is None:
+            if updates < self.min_updates or epochs < self.min_epochs:
+                return None
+        elif not (
+            self._enough(facts, updates, epochs, one_long_epoch=observation.event is Event.STEP)
+            or self._is_over(observation, facts, updates, epochs)
+        ):
+            return None
         remaining = (facts.max_epochs or 2 * epochs) - epochs
         goal = (0.97 if val and min(val) < 0.99 * trivial else 0.9) * trivial  # below T and falling is learning
-        if projected(val or train, remaining) < goal or (fell and projected(train, remaining) < 0.9 * trivial):
+        if not too_slow and (
+            projected(val or train, remaining) < goal or (fell and projected(train, remaining) < 0.9 * trivial)
+        ):
             return None
         guess = {
             "output_width": "guessing",
@@ -230,7 +280,9 @@ class LossNoLearning:
         evidence = _evidence(recent, start, updates, epochs, val) | {"trivial_loss": trivial}
         # A spread of targets is no floor as firm as an entropy: little can be learned of noisy targets, and it moves
         # with every outlier.
-        unsure = fell or facts.trivial_loss_source == "target_spread"
+        unsure = fell or is_spread or updates < self.min_updates
+        if 0.97 * trivial <= recent <= 1.05 * trivial and observation.event is not Event.RUN_END:
+            unsure = unsure or not self._is_late(facts, updates, epochs)
         return _finding(observation, Severity.WARNING if unsure else Severity.ERROR, message, evidence)
 
     def _enough(self, facts: Facts, updates: int, epochs: int, *, one_long_epoch: bool) -> bool:
@@ -242,6 +294,43 @@ class LossNoLearning:
             enough_epochs = max(self.min_epochs, min(slow * self.min_share, 0.75) * facts.max_epochs)
             return epochs >= enough_epochs and updates >= slow * self.min_updates
         return epochs >= slow * self.open_epochs and updates >= slow * self.open_updates
+
+    def _is_late(self, facts: Facts, updates: int, epochs: int) -> bool:
+        """Whether too little of the plan is left for a plateau to end in learning; true without a plan."""
+        if facts.max_epochs is not None and facts.max_epochs > 1:
+            return epochs >= self.confirm_share * facts.max_epochs
+        planned = facts.planned_steps
+        return planned is None or updates * max(facts.accumulate_batches, 1) >= self.confirm_share * planned
+
+    def _is_time(self, observation: Observation, facts: Facts, epochs: int) -> bool:
+        """Whether a run that is where it started has been going on for long enough to say so."""
+        if epochs < 20:
+            return False
+        if facts.max_epochs is not None and facts.max_epochs > 0:
+            return epochs >= self.min_share * facts.max_epochs
+        return epochs >= 100 or observation.event is Event.RUN_END
+
+    def _against_outputs(self, observation: Observation, history: History) -> Finding | None:
+        """Where the loss has no baseline: by accuracy, or by the spread of predictions."""
+        updates, epochs = _updates(observation, history), observation.epoch + 1
+        if not self._enough(history.facts, updates, epochs, one_long_epoch=False):
+            return None
+        if accuracy_is_trivial(history):
+            what = "the training accuracy is no better than that of always naming the most frequent class"
+        elif predictions_are_constant(history):
+            what = "the model puts out nearly the same for every sample"
+        else:
+            return None
+        recent = _recent_level(history) or 0.0
+        evidence = _evidence(recent, _start_level(history), updates, epochs, _val_losses(history))
+        return _finding(observation, Severity.WARNING, f"After {updates} updates {what}.", evidence)
+
+    def _is_over(self, observation: Observation, facts: Facts, updates: int, epochs: int) -> bool:
+        """Whether a plan of several epochs is fulfilled, however few updates that were."""
+        if observation.event is not Event.RUN_END or facts.planned_steps is None:
+            return False
+        planned = facts.planned_steps // max(facts.accumulate_batches, 1)
+        return epochs >= self.open_epochs and updates >= max(planned, FEW_UPDATES)
 
     def _against_start(self, observation: Observation, history: History) -> Finding | None:
         series = train_loss_per_epoch(history)
@@ -268,11 +357,9 @@ class LossNoLearning:
             ):
                 what = "is above its start"
             elif (
-                epochs >= 20
-                and recent >= min(start, train[0]) - t_noise
-                and min(train) >= min(start, train[0]) - 3.0 * t_noise
-                and v_recent >= val[0] - v_noise
-                and min(val) >= val[0] - 3.0 * v_noise
+                self._is_time(observation, history.facts, epochs)
+                and _stayed(train, min(start, train[0]), recent, t_noise)
+                and _stayed(val, val[0], v_recent, v_noise)
             ):
                 what = "is where it started"
             else:
@@ -282,6 +369,19 @@ class LossNoLearning:
             f"did not improve either ({val[0]:.4g}, now {val[-1]:.4g})."
         )
         return _finding(observation, Severity.WARNING, message, _evidence(recent, start, updates, epochs, val))
+
+
+def _stayed(values: list[float], start: float, recent: float, sigma: float) -> bool:
+    """Whether a series is, and was at all times, no lower than its start, beyond noise."""
+    return recent >= start - 2.0 * min(sigma, 0.01 * abs(start)) and min(values) >= start - 4.0 * min(
+        sigma, 0.03 * abs(start)
+    )
+
+
+def _change(values: list[float]) -> float:
+    """How far apart the medians of the older and the newer half are; 0 for fewer than 4 values."""
+    half = len(values) // 2
+    return abs(median(values[:half]) - median(values[half:])) if half >= 2 else 0.0
 
 
 def _val_losses(history: History) -> list[float]:

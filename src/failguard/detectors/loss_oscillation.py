@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, ClassVar
 from failguard.core.event import Event
 from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.finding import Finding, Severity, Where
-from failguard.core.history import History
+from failguard.core.history import History, Series
 from failguard.core.observation import Observation
-from failguard.core.statistics import bounded, evenly_spaced, median, noise, to_unit, train_loss_per_epoch
+from failguard.core.statistics import (
+    bounded,
+    evenly_spaced,
+    median,
+    median_of_means,
+    noise,
+    to_unit,
+    train_loss_per_epoch,
+)
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, noisy, swing
 
@@ -25,7 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LossOscillation"]
 
+RATES = ("learning_rate", "lr")  # names under which a rate is logged per epoch
 PERIODIC = ("restart", "cycl")  # schedules under which the loss swings by design
+MIN_TURNS = 0.5  # of the changes go the other way than the one before; two thirds do in noise without memory
+FEW_EPOCHS, FEW_TURNS = 16, 0.6  # fewer epochs tell swings from the stages of a curriculum only where they turn often
+MIN_RISES = 0.25  # of the changes are upwards; restarts are followed by descents
 MOST_EPOCHS = 64  # newest epochs that are looked at
 
 
@@ -38,39 +50,51 @@ def _alternating(n: int, level: float, height: float, noise_share: float, seed: 
 
 @dataclass(frozen=True, slots=True)
 class LossOscillation:
-    """Epoch by epoch the training loss swings up and down by a good part of what was learned. Always a ``warning``.
+    """Epoch by epoch the training loss swings up and down by a good part of what was learned.
 
-    Looked at is the newer half of the epochs, at least ``min_epochs`` and at most 64. The *swing* of a series is its
-    noise from epoch to epoch (:func:`failguard.core.statistics.noise`), in which trends and single outliers cancel
+    Looked at are the newer two thirds of the epochs, at least ``min_epochs`` and at most 64. The *swing* of a series is
+    its noise from epoch to epoch (:func:`failguard.core.statistics.noise`), in which trends and single outliers cancel
     out. All of these hold:
 
-    - the run had learned: the level (median) of the training loss is below its first value, by 10 % at least;
+    - the run had learned, and still has: the level (median) of the training loss, and that of the last four epochs, is
+      below its first value, by 10 % and one swing at least;
     - the swing of the training loss is at least ``min_swing`` of its level (for negative losses: of what was learned)
       and half that share of what was learned;
+    - it goes up and down: half of the changes or more (three in five with fewer than 16 epochs) go the other way than
+      the one before, which the descents after restarts and the stages of a curriculum do not;
+    - it does not settle: the swing in the newer half of these epochs is at least half of the one in the older half (a
+      third of it with fewer than 20 epochs, where both are rough estimates);
     - validation, which sees the same samples each time, swings as well, by at least half as large a share, and with
-      it: their changes from one epoch to the next correlate by ``min_agreement`` or more, the same epoch's or the next
-      one's. Without validation the loss has to go up and down in turn in nine of ten of at least 16 epochs: nothing
-      else tells a rate that is too high from adversarial training, from reinforcement learning or from heavy tails;
-    - it does not settle: the swing in the newer half of these epochs is at least half of the one in the older half;
-    - it is not the schedule's doing: no schedule with restarts or cycles, and no high points at even or doubling
-      distances of three epochs or more.
+      it: their ``m`` changes from one epoch to the next correlate (by ranks) by ``min_agreement`` and by
+      ``certainty / sqrt(m)`` or more, the same epoch's or the next one's. Half of ``certainty`` will do where losses
+      per step show that the means of epochs swing by four times what the noise of batches explains;
+    - it is not the schedule's doing: no schedule with restarts or cycles, no high points at even or doubling distances
+      of three epochs or more, no changes that repeat themselves after ``p`` epochs, for any ``p`` (correlation above
+      0.75), and rises that are many: fewer than a quarter of the changes upwards is how restarts look.
+
+    That is a ``warning``. Up and down in turn for 16 epochs or more, every time by nearly as much, needs no
+    validation; it is ``info``, since a rate that rises and falls every other epoch looks the same, and a ``warning``
+    where the learning rate is logged per epoch and never rose. Else nothing is said without validation: adversarial
+    training, reinforcement learning and heavy tails swing too.
 
     The mean over an epoch hides the noise of its batches, so what is left are moves of the weights.
 
-    Evidence: ``swing_percent`` (of the level), ``validation_swing_percent``, ``level``, ``share_of_progress``,
-    ``agreement``.
+    Evidence: ``swing_percent`` (of the level), ``level``, ``share_of_progress``, and with validation
+    ``validation_swing_percent`` and ``agreement``.
 
     Attributes:
-        min_epochs, min_swing, min_agreement: See above.
+        min_epochs, min_swing, min_agreement, certainty: See above.
 
     Source: the rule is ours; that losses swing without settling where the rate exceeds what the curvature allows is
-    textbook (Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 8.3.1: "violent oscillations"). Settings
-    fitted by ``python -m benchmarks.detection.curves``.
+    textbook (Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 8.3.1: "violent oscillations").
+    ``certainty`` is in standard errors of a rank correlation. Settings fitted by
+    ``python -m benchmarks.detection.curves``.
     """
 
     min_epochs: int = 10
-    min_swing: float = 0.15
-    min_agreement: float = 0.3
+    min_swing: float = 0.2
+    min_agreement: float = 0.4
+    certainty: float = 2.4
 
     code: ClassVar[str] = "loss.oscillation"
     events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
@@ -79,12 +103,15 @@ class LossOscillation:
             "up and down in turn",
             epochs={"train_loss": _alternating(40, 0.8, 0.3, 0.02), "val_loss": _alternating(40, 0.9, 0.3, 0.05, 1)},
         ),
-        Example("the same without validation", epochs={"train_loss": _alternating(48, 0.8, 0.3, 0.02)}),
+        Example(
+            "without validation, the rate known",
+            epochs={"train_loss": _alternating(48, 0.8, 0.3, 0.02), "lr": [0.1] * 48},
+        ),
         Example(
             "irregular",
             epochs={
-                "train_loss": decay(10, 2.3, 0.9) + noisy([0.8] * 30, 0.4),
-                "val_loss": decay(10, 2.3, 0.9) + noisy([0.9] * 30, 0.4),
+                "train_loss": decay(10, 2.3, 0.9) + noisy([0.8] * 40, 0.4),
+                "val_loss": decay(10, 2.3, 0.9) + noisy([0.9] * 40, 0.4),
             },
         ),
         Example(
@@ -106,6 +133,27 @@ class LossOscillation:
             epochs={
                 "train_loss": [0.3 + 0.9 * 0.5 ** (i % 8) for i in range(64)],
                 "val_loss": [0.4 + 0.9 * 0.5 ** (i % 8) for i in range(64)],
+            },
+        ),
+        Example(
+            "few samples: both swing, each for itself",
+            epochs={
+                "train_loss": noisy(decay(60, 1.5, 0.5, 15), 0.3),
+                "val_loss": noisy(decay(60, 1.5, 0.6, 15), 0.3, 7),
+            },
+        ),
+        Example(
+            "restarts after 2, 4, 8, ... epochs",
+            epochs={
+                "train_loss": [0.3 + 0.8 * (1 - i / n) for n in (2, 4, 8, 16, 32) for i in range(n)],
+                "val_loss": [0.4 + 0.8 * (1 - i / n) for n in (2, 4, 8, 16, 32) for i in range(n)],
+            },
+        ),
+        Example(
+            "a rate that cycles within three epochs",
+            epochs={
+                "train_loss": noisy([2.0] + [0.4 + (0.3, 0.1, 0.0)[i % 3] for i in range(41)], 0.02),
+                "val_loss": noisy([2.0] + [0.5 + (0.3, 0.1, 0.0)[i % 3] for i in range(41)], 0.03, 1),
             },
         ),
         Example(
@@ -140,8 +188,8 @@ class LossOscillation:
             return None
         import numpy as np
 
-        start = next((x for x in series.first(4).tolist() if math.isfinite(x)), None)
-        count = min(max(self.min_epochs, len(series) // 2), MOST_EPOCHS)
+        start = _start(series, history)
+        count = min(max(self.min_epochs, 2 * len(series) // 3), MOST_EPOCHS)
         train, held_out = series.recent(count), None
         if val is not None:
             train, held_out = _common(series.steps, series.values, val.steps, val.values, count)
@@ -154,34 +202,57 @@ class LossOscillation:
         level, amount = median(x.tolist()), noise(x)
         learned = start - level
         unit = level if level > 0.0 and float(x.min()) >= 0.0 else learned
-        if not learned > 0.1 * abs(start) or amount < self.min_swing * unit or amount < 0.5 * self.min_swing * learned:
+        if min(learned, start - median(x[-4:].tolist())) <= 0.1 * abs(start) or learned < amount:
+            return None
+        if amount < self.min_swing * unit or amount < 0.5 * self.min_swing * learned:
             return None
         half = x.size // 2
-        if noise(x[half:]) < 0.5 * noise(x[:half]) or _rhythm(x.tolist(), level, amount):
+        if noise(x[half:]) < (0.5 if half >= 10 else 0.3) * noise(x[:half]) or _rhythm(x.tolist(), level, amount):
+            return None
+        turns = _in_turn(x.tolist())
+        if turns < (FEW_TURNS if x.size < FEW_EPOCHS else MIN_TURNS) or float((np.diff(x) > 0.0).mean()) < MIN_RISES:
             return None
         evidence = {
             "level": math.ldexp(level, exponent),
             "swing_percent": bounded(100.0 * amount / unit),
             "share_of_progress": bounded(amount / learned),
         }
-        if held_out is None:
-            if x.size < 16 or _in_turn(x.tolist()) < 0.9:
-                return None
+        severity, period = Severity.WARNING, _period(np.diff(x))
+        if period == 2 and x.size >= 16 and turns >= 0.9:
+            severity = Severity.WARNING if _rate_never_rose(history) else Severity.INFO
+        elif period is not None or held_out is None:
+            return None
         else:
-            z, _ = to_unit(held_out[good])
-            middle = median(z.tolist())
-            val_unit = middle if middle > 0.0 and float(z.min()) >= 0.0 else abs(float(z.max() - z.min()))
-            agreement = max(_correlation(np.diff(x), np.diff(z)), _correlation(np.diff(x)[1:], np.diff(z)[:-1]))
-            if noise(z) < 0.5 * self.min_swing * val_unit or agreement < self.min_agreement:
+            proven = math.ldexp(amount, exponent) >= 4.0 * _sampling_noise(history)
+            seen = self._seen_in_validation(x, to_unit(held_out[good])[0], 0.5 if proven else 1.0)
+            if seen is None:
                 return None
-            evidence["validation_swing_percent"] = bounded(100.0 * noise(z) / val_unit) if val_unit > 0.0 else 0.0
-            evidence["agreement"] = agreement
+            evidence |= seen
         message = (
             f"The training loss swings by {100.0 * amount / unit:.3g} % from epoch to epoch around "
             f"{math.ldexp(level, exponent):.4g} and did not settle in {x.size} epochs."
         )
         where = Where(tensor="loss")
-        return Finding(self.code, Severity.WARNING, observation.step, observation.epoch, message, where, evidence)
+        return Finding(self.code, severity, observation.step, observation.epoch, message, where, evidence)
+
+    def _seen_in_validation(self, x: Floats, z: Floats, share: float) -> dict[str, float] | None:
+        """The evidence that validation swings with training; ``None`` where it does not, or by chance only."""
+        import numpy as np
+
+        middle, swing_of_z = median(z.tolist()), noise(z)
+        unit = middle if middle > 0.0 and float(z.min()) >= 0.0 else float(z.max() - z.min())
+        agreement = max(_correlation(np.diff(x), np.diff(z)), _correlation(np.diff(x)[1:], np.diff(z)[:-1]))
+        needed = max(self.min_agreement, share * self.certainty / math.sqrt(x.size - 1))
+        if not unit > 0.0 or swing_of_z < 0.5 * self.min_swing * unit or agreement < needed:
+            return None
+        return {"validation_swing_percent": bounded(100.0 * swing_of_z / unit), "agreement": agreement}
+
+
+def _start(series: Series, history: History) -> float | None:
+    """The level of the first losses; the first epoch's, which holds the initial descent, where no others are known."""
+    losses = history.steps.get("loss")
+    level = None if losses is None else median_of_means(losses.first(16))
+    return next((x for x in series.first(4).tolist() if math.isfinite(x)), None) if level is None else level
 
 
 def _common(
@@ -208,6 +279,38 @@ def _rhythm(values: list[float], level: float, amount: float) -> bool:
     first = peaks[0]  # where the period began is not known
     gaps = [float(p - first) for p in peaks[1:]]
     return evenly_spaced(gaps, tolerance=0.2)
+
+
+def _period(changes: Floats) -> int | None:
+    """After how many epochs the changes repeat themselves; ``None`` where they do not."""
+    import numpy as np
+
+    for lag in range(2, changes.size - 5):
+        a, b = changes[lag:], changes[:-lag]
+        if np.ptp(a) > 0.0 and np.ptp(b) > 0.0 and float(np.corrcoef(a, b)[0, 1]) > 0.75:
+            return lag
+    return None
+
+
+def _rate_never_rose(history: History) -> bool:
+    """Whether the learning rate is logged per epoch and only ever fell or stayed."""
+    rates = next((history.epochs[name] for name in RATES if name in history.epochs), None)
+    return rates is not None and len(rates) > 1 and all(b <= a for a, b in pairwise(rates.values.tolist()))
+
+
+def _sampling_noise(history: History) -> float:
+    """Standard deviation of an epoch's mean from the noise of its batches; infinite where no step's loss is known."""
+    import numpy as np
+
+    losses, per_epoch = history.steps.get("loss"), history.facts.steps_per_epoch
+    if losses is None or not per_epoch or len(losses) < 2 * per_epoch:
+        return math.inf
+    values = losses.values
+    changes = np.diff(values[np.isfinite(values)] * 0.25)  # so that values near the float limit do not overflow
+    if changes.size == 0:
+        return math.inf
+    exact, exponent = to_unit(changes)
+    return math.ldexp(4.0 * float(np.sqrt(np.mean(exact**2) / (2.0 * per_epoch))), exponent)
 
 
 def _in_turn(values: list[float]) -> float:

@@ -52,7 +52,8 @@ class LossPlateau:
     Attributes:
         dead_rate, min_fall, min_epochs, small_share: See above.
 
-    Source: the rule is ours; its restraint follows from the false alarms of others on converged runs.
+    Source: the rule is ours; its restraint follows from the false alarms of others on converged runs. Settings
+    fitted by ``python -m benchmarks.detection.curves``.
     """
 
     dead_rate: float = 1e-3

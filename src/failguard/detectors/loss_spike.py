@@ -60,17 +60,18 @@ class LossSpike:
     - matters: its height is at least ``min_share`` of what the run had learned by then (first losses minus median)
       and, where losses are positive, 30 % of the median; and the run had learned, by 10 % at least.
 
-    *Per epoch*, where no loss per step is known: one to three epochs above the median of the five before by
-    8 ``sigma`` (:func:`failguard.core.statistics.noise`; 20 without validation), a quarter of what was learned and half
-    of the level.
+    *Per epoch*, where no loss per step is known: one or two epochs above the median of the five before by 8 ``sigma``
+    (:func:`failguard.core.statistics.noise` of the whole run or of the 25 epochs around, whichever is more; 20 without
+    validation), a quarter of what was learned and half of the level. A harder task or a layer set free takes longer.
 
     Runs of losses that start evenly spaced, counted from the start of the run (or at distances that double), or all at
     the borders of epochs, are the schedule's or the data's doing and no spikes. So are all under a schedule with
     restarts or cycles.
 
     ``info`` for a single one. ``warning`` where there are two or more within the 4,096 steps looked at, or where one
-    is higher than ``large_share`` of what was learned; per epoch only where the validation loss jumped as well,
-    since a few samples with absurd targets raise the mean of an epoch, too.
+    is higher than ``large_share`` of what was learned; per epoch only where the validation loss jumped as well, or,
+    without validation, losses are positive, since a few samples with absurd targets raise the mean of an epoch, too,
+    and bad episodes a negative return.
     One that does not come back is ``loss.divergence``.
 
     Evidence: ``spikes``, ``highest_loss``, ``level_before``, ``height_in_sigmas``, ``share_of_progress``,
@@ -80,10 +81,10 @@ class LossSpike:
         min_sigmas, min_steps, min_share, large_share: See above.
 
     Source: robust range instead of the running mean of other rules (MosaicML Composer: twice the mean of a window); the
-    run of losses is ours.
+    run of losses is ours. Settings fitted by ``python -m benchmarks.detection.curves``.
     """
 
-    min_sigmas: float = 6.0
+    min_sigmas: float = 8.0
     min_steps: int = 4
     min_share: float = 0.08
     large_share: float = 0.5
@@ -140,6 +141,13 @@ class LossSpike:
         Example("a random walk of any sign", steps={"loss": swing(800, 0.0, 1.0, 300)}),
         Example(
             "rises and stays: not a spike", steps={"loss": noisy(decay(400, 2.3, 0.3) + line(400, 0.3, 40.0), 0.1)}
+        ),
+        Example(
+            "a log of tasks, each learned within some epochs",
+            epochs={
+                "train_loss": noisy([0.2 + 0.9 * 0.75**i for n in (23, 17, 31) for i in range(n)], 0.01),
+                "val_loss": noisy([0.3 + 0.9 * 0.75**i for n in (23, 17, 31) for i in range(n)], 0.03),
+            },
         ),
         Example("zero", steps={"loss": [0.0] * 300}),
         Example("nothing measured"),
@@ -223,7 +231,7 @@ class LossSpike:
         height = sorted(x[run].tolist())[-max(run.size // 3, 1)] - base
         progress = start - base
         floor = 0.3 * abs(base) if base > 0.0 else 0.0
-        if progress < 0.1 * abs(start) or height < max(self.min_share * progress, floor):
+        if progress <= 0.1 * abs(start) or height < max(self.min_share * progress, floor):
             return None
         if median(x[end + 1 : end + SETTLE + 1].tolist()) > base + 0.2 * height:
             return None
@@ -240,18 +248,18 @@ class LossSpike:
         if int(good.sum()) < 12:
             return None
         epochs, (x, exponent) = series.steps[good], to_unit(values[good])
-        sigma, start = noise(x), float(x[0])
-        jumps = [i for i in range(5, x.size - 1) if x[i] - min(x[i - 1], x[i - 2]) > 8.0 * sigma]
+        overall, start = noise(x), float(x[0])
         found: list[tuple[_Spike, float, float]] = []
         sigmas = 8.0 if "val_loss" in history.epochs else 20.0
-        for i in jumps:
+        for i in (i for i in range(5, x.size - 1) if x[i] - min(x[i - 1], x[i - 2]) > 8.0 * overall):
+            sigma = max(overall, noise(x[max(i - 12, 0) : i + 13]))  # the noise may grow with what is learned
             base = median(x[i - 5 : i].tolist())
             height, progress = float(x[i]) - base, start - base
             if found and int(epochs[i]) - found[-1][0].at <= 3:
                 continue
-            if progress < 0.1 * abs(start) or height < max(sigmas * sigma, 0.25 * progress, 0.5 * base):
+            if progress <= 0.1 * abs(start) or height < max(sigmas * sigma, 0.25 * progress, 0.5 * base):
                 continue
-            after = [k for k in range(i + 1, min(i + 4, x.size)) if x[k] < base + 0.4 * height]
+            after = [k for k in range(i + 1, min(i + 3, x.size)) if x[k] < base + 0.4 * height]
             if after:
                 found.append((_Spike(int(epochs[i]), after[0] - i, base, height), sigma, progress))
         if not found or _by_design([s.at for s, _, _ in found], None):
@@ -264,7 +272,8 @@ class LossSpike:
             )
             for s, a, b in found
         ]
-        return self._judged(observation, in_unit, "epochs", _jumps(history, [s.at for s, _, _ in found]))
+        seen_elsewhere = _jumps(history, [s.at for s, _, _ in found], otherwise=float(x.min()) >= 0.0)
+        return self._judged(observation, in_unit, "epochs", seen_elsewhere)
 
     def _judged(
         self, observation: Observation, found: list[tuple[_Spike, float, float]], unit: str, seen_elsewhere: bool = True
@@ -340,11 +349,11 @@ def _by_design(at: list[int], steps_per_epoch: int | None) -> bool:
     return steps_per_epoch is not None and steps_per_epoch >= 16 and all(i % steps_per_epoch < 3 for i in at)
 
 
-def _jumps(history: History, epochs: list[int]) -> bool:
-    """Whether the validation loss jumped in most of these epochs, or the ones after, too; true without validation."""
+def _jumps(history: History, epochs: list[int], *, otherwise: bool) -> bool:
+    """Whether the validation loss jumped in most of these epochs, or the ones after, too; without it, ``otherwise``."""
     series = history.epochs.get("val_loss")
     if series is None:
-        return True
+        return otherwise
     values = dict(zip(series.steps.tolist(), series.values.tolist(), strict=True))
     jumped = 0
     for epoch in epochs:

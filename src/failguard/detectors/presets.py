@@ -21,6 +21,7 @@ from failguard.detectors.gradient_vanishing import GradientVanishing
 from failguard.detectors.loss_divergence import LossDivergence
 from failguard.detectors.loss_no_learning import LossNoLearning
 from failguard.detectors.loss_non_finite import LossNonFinite
+from failguard.detectors.loss_oscillation import LossOscillation
 from failguard.detectors.loss_plateau import LossPlateau
 from failguard.detectors.loss_spike import LossSpike
 from failguard.detectors.metric_degenerate_predictions import MetricDegeneratePredictions
@@ -77,7 +78,7 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
 
     - ``"minimal"``: values that are not finite, exceptions and interrupts.
     - ``"standard"``: also how model, loss, optimizer and data fit together, what goes on inside the model, spikes,
-      divergence, no learning, plateaus and overfitting; and what the run takes of the machine.
+      divergence, no learning, plateaus, oscillation and overfitting; and what the run takes of the machine.
     - ``"full"``: as ``"standard"`` in this release; it is where detectors that cost more will go.
     - A list: exactly these.
 
@@ -99,7 +100,8 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
         found = [LossNonFinite(), GradientNonFinite(), WeightsNonFinite(), MetricNonFinite()]
         if chosen != "minimal":
             found += _setup() + _inside()
-            found += [LossSpike(), LossDivergence(), LossNoLearning(), LossPlateau(), MetricOverfitting()]
+            found += [LossSpike(), LossDivergence(), LossNoLearning(), LossPlateau()]
+            found += [LossOscillation(), MetricOverfitting()]
             found += _resources()
         found += [RunException(), RunInterrupted()]
         if chosen != "minimal":

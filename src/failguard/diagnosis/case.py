@@ -21,6 +21,7 @@ WINDOW = 8  # values that make up "just before the failure"
 SMOOTHING = 5  # values whose median is a level
 RISEN = 2.0  # times the level that counts as risen; a loss of single batches varies by less than that
 BEYOND_NOISE = 10.0  # times the level
+RATE_GONE = 1e-3  # of the highest rate: nothing is learned any more
 WARM = 8  # values that show what is normal
 JUMP = 100.0  # times the level: more than any update from good data does
 CONFIRMED_IN = 32  # steps that the detector of divergence looks at
@@ -152,6 +153,31 @@ class Case:
         return median(norms) if norms else None
 
     @cached_property
+    def weights_left(self) -> float | None:
+        """Norm of all weights in the newest sample over that in the first one; ``None`` without two of them."""
+        norms = [
+            math.hypot(*(layer.weight_norm for layer in reading.layers if layer.weight_norm is not None))
+            for reading in self.history.internals
+            if any(layer.weight_norm is not None for layer in reading.layers)
+        ]
+        return norms[-1] / norms[0] if len(norms) > 1 and norms[0] > 0.0 and math.isfinite(norms[-1]) else None
+
+    @cached_property
+    def rate_gone(self) -> tuple[float, int, int] | None:
+        """Where the schedule ended learning in the first half of the epochs: highest rate, epoch, epochs in all."""
+        series = next(
+            (self.history.epochs[name] for name in ("learning_rate", "lr") if name in self.history.epochs), None
+        )
+        rates = [] if series is None else series.values.tolist()
+        top = max((r for r in rates if math.isfinite(r)), default=0.0)
+        start = self.facts.optimizer.learning_rate  # the first epoch may have ended it already
+        top = max(top, start if start is not None else 0.0)
+        alive = [i for i, r in enumerate(rates) if not r < RATE_GONE * top]
+        last = alive[-1] + 1 if alive else 0
+        total = max(self.facts.max_epochs or 0, len(rates))
+        return (top, last, total) if len(rates) >= 4 and top > 0.0 and last <= total / 2 and last < len(rates) else None
+
+    @cached_property
     def loss_level(self) -> float | None:
         """Median of the newest finite training losses."""
         for series in (self.history.steps.get("loss"), self.history.epochs.get("train_loss")):
@@ -177,10 +203,11 @@ class Case:
     def made_by_loss(self) -> bool:
         """The failing batch was at hand and finite, and so were the model's outputs: the loss made the bad value.
 
-        Loops and Lightning on a CPU always have the batch, if they were given one.
+        On a CPU the batch is at hand, if there was one to be kept; Keras names the loss only where it was.
         """
         facts = self.facts
-        looks = facts.framework in ("torch", "lightning") and facts.device == "cpu" and facts.batch_size is not None
+        has_batch = facts.framework == "keras" or (bool(facts.framework) and facts.batch_size is not None)
+        looks = has_batch and (facts.device or "").startswith("cpu")
         return looks and self.root_code == "loss.non_finite" and self.where.tensor == "loss" and not self.where.module
 
     @cached_property

@@ -11,12 +11,14 @@ from itertools import pairwise
 
 from failguard.diagnosis.case import Case, Clue
 from failguard.diagnosis.clues_values import rate_words
-from failguard.diagnosis.config_lint import MOST_DROPOUT
+from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
+    "clipped_away",
     "constant_prediction",
     "explained_otherwise",
+    "falls_without_bound",
     "enough_updates",
     "few_updates",
     "gradients_flow",
@@ -30,7 +32,9 @@ __all__ = [
     "regularized",
     "something_trainable",
     "strong_regularization",
+    "swings",
     "validation_creeps",
+    "validation_far_off",
     "validation_learned",
     "validation_never_learned",
     "validation_turned",
@@ -43,6 +47,9 @@ MANY_PARAMETERS = 10.0  # per training sample: enough to memorise (Zhang et al. 
 FEW_PARAMETERS = 1.0
 FEW_TRAINABLE = 0.01  # share of the parameters
 ZERO_GRADIENT = 1e-12
+SHRUNK = 0.3  # of the first norm of the weights; training seldom shrinks them
+FAR_OFF = 3.0  # times a constant prediction's loss; memorised noise gets there with time, not in the first epoch
+CLIPPED_AWAY = 1e-3  # of the gradient norm
 
 
 def constant_prediction(case: Case) -> Clue | None:
@@ -98,7 +105,13 @@ def validation_creeps(case: Case) -> Clue | None:
 
 def explained_otherwise(case: Case) -> Clue | None:
     """For causes under which a model that is able to learn does not."""
-    clue = validation_creeps(case) or weights_stand_still(case) or strong_regularization(case)
+    clue = (
+        validation_creeps(case)
+        or weights_stand_still(case)
+        or strong_regularization(case)
+        or clipped_away(case)
+        or (low_rate(case) if case.rate_gone is not None else None)
+    )
     return None if clue is None else Clue(-2.0 * clue.weight, clue.text)
 
 
@@ -139,7 +152,7 @@ def gradients_zero(case: Case) -> Clue | None:
 def rate_is_usual(case: Case) -> Clue | None:
     """The learning rate can be ruled out as the reason that nothing is learned."""
     rate, band = case.rate, case.band
-    if rate is None or band is None:
+    if rate is None or band is None or case.rate_gone is not None:
         return None
     if rate > band.high:
         return Clue(-2.0, f"{rate_words(case)} is high enough to explain it")
@@ -149,7 +162,10 @@ def rate_is_usual(case: Case) -> Clue | None:
 
 
 def low_rate(case: Case) -> Clue | None:
-    """The learning rate is below the optimizer's usual ones."""
+    """The learning rate is below the optimizer's usual ones, or soon was."""
+    if case.rate_gone is not None:
+        top, last, total = case.rate_gone
+        return Clue(4.0, f"the schedule took the rate from {number(top)} to nothing by epoch {last} of {total}")
     rate, band = case.rate, case.band
     if rate is None or band is None:
         return None
@@ -215,7 +231,34 @@ def strong_regularization(case: Case) -> Clue | None:
         return Clue(3.5, f"dropout {number(dropout)} leaves little of the signal")
     if decay is not None and decay >= 1.0:
         return Clue(3.5, f"weight decay {number(decay)} pulls the weights to zero")
+    shrunk, penalty = case.weights_left, case.facts.model.weight_penalty
+    if shrunk is not None and shrunk <= SHRUNK and (penalty or decay):
+        what = f"the penalty {penalty}" if penalty else f"weight decay {number(decay or 0.0)}"
+        return Clue(3.5, f"{what} has pulled the weights to {shrunk:.2g} of their first norm")
     return None
+
+
+def swings(case: Case) -> Clue | None:
+    """Training and validation swing together: the weights jump back and forth."""
+    found = next((f for f in case.findings if f.code == "loss.oscillation"), None)
+    return None if found is None else Clue(0.7, found.message.rstrip("."))
+
+
+def falls_without_bound(case: Case) -> Clue | None:
+    """The loss has no lower bound."""
+    found = next((f for f in case.findings if f.evidence.get("falls_without_bound")), None)
+    return None if found is None else Clue(4.0, found.message.rstrip("."))
+
+
+def clipped_away(case: Case) -> Clue | None:
+    """Clipping leaves so little of the gradients that plain gradient descent hardly moves."""
+    limit, level = clipping_limit(case.facts), case.gradient_level
+    is_norm = (case.facts.optimizer.clipping or "").startswith("norm")
+    if limit is None or level is None or not is_norm or not 0.0 < limit < CLIPPED_AWAY * level:
+        return None
+    if "sgd" not in case.facts.optimizer.name.lower():  # adaptive optimizers scale gradients anyway
+        return None
+    return Clue(4.0, f"gradients of norm {number(level)} are clipped to {number(limit)}, {times(level / limit)} less")
 
 
 def validation_turned(case: Case) -> Clue | None:
@@ -238,6 +281,8 @@ def validation_never_learned(case: Case) -> Clue | None:
     best, trivial = case.history.improvement, case.facts.trivial_loss
     if "loss" not in case.history.monitor or best.best_value is None or not trivial or trivial <= 0:
         return None
+    if validation_far_off(case) is not None:
+        return None
     if best.best_value >= (1.0 - TRIVIAL_BAND) * trivial:
         return Clue(
             # Where nothing is learned this is what was found, and no reason for it.
@@ -254,9 +299,24 @@ def validation_never_learned(case: Case) -> Clue | None:
     return None
 
 
+def validation_far_off(case: Case) -> Clue | None:
+    """Validation was far worse than a constant prediction from the first epoch on, while training was learned."""
+    best, trivial = case.history.improvement.best_value, case.facts.trivial_loss
+    val, level = _validation_losses(case), case.loss_level
+    if not val or best is None or not trivial or trivial <= 0 or level is None or level > 0.8 * trivial:
+        return None
+    if best < FAR_OFF * trivial:
+        return None
+    return Clue(
+        4.5,
+        f"{case.history.monitor[:80]} was at least {number(best)} at every epoch, {times(best / trivial)} the "
+        f"{number(trivial)} of a constant prediction, while training was learned",
+    )
+
+
 def validation_learned(case: Case) -> Clue | None:
     """For causes that need data from which something general can be learned."""
-    clue = validation_never_learned(case)
+    clue = validation_far_off(case) or validation_never_learned(case)
     return Clue(-4.0, clue.text) if clue is not None and clue.weight > 0 else None
 
 

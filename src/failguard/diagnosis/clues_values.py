@@ -12,6 +12,8 @@ from failguard.diagnosis.case import JUMP, WARM, Case, Clue
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
+    "loss_is_summed",
+    "recurrent_without_clipping",
     "bad_input",
     "bad_input_against",
     "clipping_in_place",
@@ -157,6 +159,25 @@ def gradient_burst(case: Case) -> Clue | None:
     if approach.count < WARM:
         return None
     return Clue(-1.0, f"the gradient norm stayed near its level of {number(approach.level)}")
+
+
+def recurrent_without_clipping(case: Case) -> Clue | None:
+    """Gradients through time grow with the length of a sequence (Pascanu, Mikolov, Bengio, 2013)."""
+    if not case.facts.model.recurrent or case.facts.optimizer.clipping or case.rate_is_high:
+        return None
+    return Clue(1.5, "the model is recurrent and its gradients are not clipped")
+
+
+def loss_is_summed(case: Case) -> Clue | None:
+    """The loss adds up over samples, so that gradients grow with the batch."""
+    batch = case.facts.batch_size
+    # Adaptive optimizers divide by the size of gradients.
+    if not case.facts.output.loss_is_summed or "sgd" not in case.facts.optimizer.name.lower():
+        return None
+    if batch is None or case.rate is None or case.band is None:
+        return Clue(1.0, "the loss is the sum over the samples of a batch, and so are the gradients")
+    text = f"the loss is the sum over the {count(batch)} samples of a batch, and so are the gradients"
+    return Clue(2.5 if case.rate * batch > case.band.high else 0.5, text)
 
 
 def clipping_in_place(case: Case) -> Clue | None:

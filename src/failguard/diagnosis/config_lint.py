@@ -11,7 +11,7 @@ from failguard.core.facts import Facts
 from failguard.diagnosis.rates import band_of, effective_rate
 from failguard.diagnosis.wording import count, number, times
 
-__all__ = ["check_config"]
+__all__ = ["MOST_DROPOUT", "check_config", "clipping_limit"]
 
 # Above these the penalty or noise leaves little to learn from. Defaults: AdamW 0.01, SGD recipes 1e-4 to 5e-4; L2 of
 # 0.1 and dropout of 0.7 to 0.8 are causes in the published failing programs.
@@ -87,13 +87,18 @@ def _weight_decay(facts: Facts) -> Iterator[str]:
 
 
 def _clipping(facts: Facts) -> Iterator[str]:
-    match = re.search(r"([-+\d.eE]+)$", facts.optimizer.clipping or "")
-    try:
-        limit = float(match.group(1)) if match else None
-    except ValueError:
-        return
+    limit = clipping_limit(facts)
     if limit is not None and limit < LEAST_CLIP:
         yield f"gradient clipping {facts.optimizer.clipping}: leaves next to nothing (usual: norm 0.5 to 5)."
+
+
+def clipping_limit(facts: Facts) -> float | None:
+    """The number at which gradients are clipped, of ``"norm 1.0"`` for example; ``None`` without clipping."""
+    match = re.search(r"(?:norm|value) ([-+\d.eE]+)", facts.optimizer.clipping or "")
+    try:
+        return float(match.group(1)) if match else None
+    except ValueError:
+        return None
 
 
 def _batch_size(facts: Facts) -> Iterator[str]:

@@ -33,6 +33,7 @@ _CONFIG: Mapping[str, Callable[[Facts], Any]] = {
     "parameters": lambda f: f.model.parameters,
     "trainable_parameters": lambda f: f.model.trainable_parameters,
     "dropout": lambda f: f.model.dropout,
+    "weight_penalty": lambda f: f.model.weight_penalty,
     "normalization": lambda f: f.model.normalization,
     "output_width": lambda f: f.model.output_width,
     "loss": lambda f: f.loss_name,

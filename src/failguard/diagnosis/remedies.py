@@ -6,7 +6,8 @@ import math
 import re
 
 from failguard.diagnosis.case import Case
-from failguard.diagnosis.config_lint import MOST_DROPOUT
+from failguard.diagnosis.clues_learning import clipped_away, falls_without_bound
+from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
 from failguard.resources.machine import usable_cpus
@@ -62,6 +63,8 @@ _QUOTED = re.compile(r"['\"]([^'\"]{1,200})['\"]")
 
 def lower_learning_rate(case: Case) -> str:
     """For a rate that is too high."""
+    if case.facts.output.loss_is_summed and not case.rate_is_high:
+        return "Average the loss over the batch instead of adding it up, or divide the learning rate by the batch size."
     rate, lower = case.facts.optimizer.learning_rate, lower_rate(case.facts.optimizer)
     if rate is None or lower is None:
         return "Lower the learning rate to a tenth."
@@ -71,7 +74,15 @@ def lower_learning_rate(case: Case) -> str:
 
 
 def raise_learning_rate(case: Case) -> str:
-    """For a rate that is too low."""
+    """For updates that are too small."""
+    if clipped_away(case) is not None:
+        limit, level = clipping_limit(case.facts) or 0.0, case.gradient_level or 0.5
+        return f"Raise the clipping limit from {number(limit)} to {2.0 * level:.1g}, or clip no more."
+    if case.rate_gone is not None:
+        return (
+            f"Let the schedule last for all {case.rate_gone[2]} epochs: if it counts epochs, step it once per epoch, not "
+            "after every batch."
+        )
     rate, raised = case.facts.optimizer.learning_rate, raised_rate(case.facts.optimizer)
     if rate is None or raised is None:
         return "Raise the learning rate tenfold."
@@ -177,6 +188,9 @@ def relax_regularization(case: Case) -> str:
     dropout, decay = case.facts.model.dropout or 0.0, case.facts.optimizer.weight_decay or 0.0
     if dropout >= MOST_DROPOUT:
         return f"Lower dropout from {number(dropout)} to 0.3."
+    if case.facts.model.weight_penalty:
+        name, _, factor = case.facts.model.weight_penalty.partition(" ")
+        return f"Lower the {name} penalty from {factor} to {min(1e-4, float(factor) / 100):.2g}."
     return f"Lower weight decay from {number(decay)} to 0.01."
 
 
@@ -208,6 +222,11 @@ def unfreeze(case: Case) -> str:
 
 def hand_over(case: Case) -> str:
     """For weights that nothing updates."""
+    if case.facts.setup.hidden:
+        return (
+            "Keep layers in torch.nn.ModuleList or ModuleDict and single tensors in torch.nn.Parameter, so that "
+            "model.parameters() has them."
+        )
     return (
         "Check that the optimizer was given this model's parameters, that its step is made, and that no schedule keeps "
         "the learning rate at 0."
@@ -372,6 +391,8 @@ def fit_output(case: Case) -> str:
 
 def fit_loss(case: Case) -> str:
     """For a loss that takes something else."""
+    if falls_without_bound(case) is not None:
+        return "Check the sign of the loss: what is minimized must have a lower bound. Keep a learned variance above 0."
     output = case.facts.output
     if output.loss_takes == "probabilities" and output.activation in (None, "linear"):
         keras = case.facts.framework == "keras"
@@ -381,6 +402,14 @@ def fit_loss(case: Case) -> str:
     if output.loss_takes == "logits":
         return f"Use a loss that takes probabilities, or remove the {output.activation or 'activation'} before it."
     return "Use the loss that fits the targets: categorical for one class of many, binary for each of several."
+
+
+def treat_alike(case: Case) -> str:
+    """For validation data that are unlike the training data."""
+    return (
+        "Prepare training and validation data in the same way: the same scaling, with the statistics of the training "
+        "data, the same order of features and numbering of classes."
+    )
 
 
 def clear_gradients(case: Case) -> str:

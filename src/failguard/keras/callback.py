@@ -72,14 +72,16 @@ class FailGuard(GuardCallback, keras.callbacks.Callback):
 
     @hook
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """A validation begins: what a bad batch spoiled must be put right before."""
+        """A validation begins."""
         if self._watch is not None:
-            self._watch.settle()
+            self._watch.start_validation()
             self._validation_began_at = perf_counter()
 
     @hook
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """The validation is over: it is no part of a step."""
+        """A validation is over: it is no part of a step."""
+        if self._watch is not None:
+            self._watch.end_validation()
         if self._guard is not None and self._validation_began_at is not None:
             self._guard.spent("validation", perf_counter() - self._validation_began_at)
             self._validation_began_at = None

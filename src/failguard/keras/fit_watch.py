@@ -15,11 +15,13 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
 from failguard.guard import Guard
 from failguard.keras.allocator import allocator_probe
-from failguard.keras.batches import BatchReader
+from failguard.keras.batches import BatchReader, arrays
+from failguard.keras.broadcast import broadcasts
 from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
-from failguard.keras.internals import InsideFit
+from failguard.keras.internals import InsideFit, learning_rate
 from failguard.keras.locate import locate
 from failguard.keras.loss import LossFacts, read_loss
+from failguard.keras.modes import ModeWatch
 from failguard.keras.output import read_output
 from failguard.keras.snapshot import BestWeights, MovingState, non_finite_variables
 from failguard.keras.step_time import StepTimer
@@ -54,6 +56,7 @@ class FitWatch:
         self._reader: BatchReader | None = None
         self._inside: InsideFit | None = None
         self._timer: StepTimer | None = None
+        self._modes: ModeWatch | None = None
         self._first_epoch: int | None = None
         self._in_epoch = False
         self._epoch_start = 0  # step at which the epoch began
@@ -98,14 +101,20 @@ class FitWatch:
         tap.install(self._after_call, self._on_step_error, left_behind)
         self.tap = tap
         self._facts.drops_bad_updates = tap.drops
+        if self._inside is not None:
+            self._modes = self._guard.containment.run(
+                "modes", ModeWatch, self._model, self._facts.setup, lambda: tap.is_calling
+            )
         if tap.blind is None:
             self._guard.accounting.note_cadence("gradients", 1)
         if tap.blind is not None:
             self._guard.note(tap.blind)
 
     def close(self) -> None:
-        """Take the tap off."""
+        """Take the wrappers off."""
         self._close_timer(outer=True)
+        if self._modes is not None:
+            self._guard.containment.run("modes", self._modes.close)
         if self.tap is not None:
             self._guard.containment.run("taking the tap off", self.tap.uninstall)
         self._close_timer(outer=False)
@@ -161,8 +170,8 @@ class FitWatch:
         if self._inside is None or self._guard.should_stop:
             return
         self._guard.containment.run("looking inside", self._inside.look, rows, tap)
-        if self._inside.is_open:
-            tap.every_steps = 1  # weights are read again after the very next call
+        if self._inside.wants_next_call:
+            tap.every_steps = 1
 
     def _look_at_built_model(self) -> None:
         """A subclassed model may get its weights in the first step only."""
@@ -187,7 +196,11 @@ class FitWatch:
             return
         if reader.next_at == 0:  # only now is it known what layers add to the loss
             reader.loss = read_loss(self._model)
-            self._facts.output = read_output(self._model, reader.loss)
+            self._facts.output = output = read_output(self._model, reader.loss)
+            targets = arrays(keras.utils.unpack_x_y_sample_weight(batch)[1])
+            if reader.loss.kind is None and output.shape is not None and len(targets) == 1:
+                output.target_shape = tuple(targets[0].shape)
+                output.is_broadcast = broadcasts(self._model.loss, output.shape, output.target_shape)
         finding = reader.read(batch, step, self._guard.epoch)
         if finding is not None:
             self._guard.report_data(finding)
@@ -206,6 +219,8 @@ class FitWatch:
             norms if len(norms) == len(rows) else [],
             dropped=sum(row.dropped for row in rows),
         )
+        if self.tap is not None and self.tap.is_scaled and self._has_weights_in_epoch:
+            guard.record_loss_scale(float(self._model.optimizer.dynamic_scale))
         self._failing = self._failing_part = None
         self._may_run_model = False
 
@@ -234,6 +249,8 @@ class FitWatch:
         if not self._in_epoch:  # the same guard is in callbacks twice
             return
         self._in_epoch = False
+        if self._modes is not None:
+            guard.containment.run("modes", self._modes.end_epoch)
         self.settle()
         if self._facts.steps_per_epoch is None and guard.step > self._epoch_start:
             self._facts.steps_per_epoch = guard.step - self._epoch_start
@@ -249,6 +266,17 @@ class FitWatch:
             elif not math.isfinite(metrics["loss"]):
                 del metrics["loss"]  # one bad step spoils this running mean; the steps themselves are known
         guard.end_epoch(metrics, validated=any(name.startswith("val_") for name in metrics))
+
+    def start_validation(self) -> None:
+        """A validation begins: what a bad batch spoiled must be put right before."""
+        self.settle()
+        if self._modes is not None:
+            self._modes.is_validating = True
+
+    def end_validation(self) -> None:
+        """A validation is over."""
+        if self._modes is not None:
+            self._modes.is_validating = False
 
     def settle(self) -> None:
         """The model is not in a step: take in what is left, and put statistics back after a bad batch."""
@@ -302,6 +330,10 @@ class FitWatch:
     def non_finite_weights(self) -> list[str]:
         """Names of weights that are not finite."""
         return non_finite_variables(self._model)
+
+    def learning_rate(self) -> float | None:
+        """The rate of the next update. JAX keeps the count of updates that schedules need away from the optimizer."""
+        return learning_rate(self._model.optimizer) if self._has_weights_in_epoch else None
 
     def locate(self, finding: Finding) -> Where | None:
         """Look again at the failing batch, where it was kept. Two findings of one step have one place."""

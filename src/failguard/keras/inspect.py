@@ -79,6 +79,7 @@ def model_facts(model: Any) -> ModelFacts:
     normalization = False
     layers = 0
     width: int | None = None
+    every = list(model._flatten_layers(include_self=False, recursive=True))
     for layer in _layers(model):
         if layer.weights:
             layers += 1
@@ -104,6 +105,8 @@ def model_facts(model: Any) -> ModelFacts:
         normalization=normalization,
         activations=tuple(activations),
         output_width=width,
+        recurrent=any(isinstance(layer, keras.layers.RNN) for layer in every),
+        weight_penalty=_strongest_penalty(model),
     )
 
 
@@ -112,6 +115,19 @@ def _layers(model: Any) -> Iterator[Any]:
     for layer in model._flatten_layers(include_self=False, recursive=True):
         if not any(True for _ in layer._flatten_layers(include_self=False, recursive=False)):
             yield layer
+
+
+def _strongest_penalty(model: Any) -> str | None:
+    """The strongest of Keras' own penalties on weights, by its factor."""
+    found: list[tuple[float, str]] = []
+    for variable in model.trainable_variables:
+        penalty = getattr(variable, "regularizer", None)
+        for name in ("l1", "l2"):
+            factor = getattr(penalty, name, None)
+            if factor is not None:
+                found.append((float(keras.ops.convert_to_numpy(factor)), name.upper()))
+    factor, name = max(found, default=(0.0, ""))
+    return f"{name} {factor:.4g}" if factor > 0.0 else None
 
 
 def _count(variables: Any) -> int:

@@ -17,7 +17,7 @@ from failguard.guard import Guard
 from failguard.keras.probe import Probe
 from failguard.keras.tap import Row, Tap
 
-__all__ = ["InsideFit"]
+__all__ = ["InsideFit", "learning_rate"]
 
 MOST_LAYERS = 200  # of a larger model the first ones
 MOST_ELEMENTS = 4096  # of a weight matrix, evenly strided
@@ -42,15 +42,16 @@ class InsideFit:
         self._has_weights = keras.backend.backend() != "jax"
         self._probe = Probe(model) if self._has_weights else None
         self._reading: Internals | None = None
+        self._met_short_batch = False
         self._before: dict[str, Any] = {}
         self._layers: dict[str, list[Any]] = {}
         self._started_at = 0  # updates
         self._cost_s = 0.0
 
     @property
-    def is_open(self) -> bool:
-        """A sample waits for the next call of the train function."""
-        return self._reading is not None
+    def wants_next_call(self) -> bool:
+        """A sample waits for the very next call of the train function: its second part, or a batch of full size."""
+        return self._reading is not None or self._met_short_batch
 
     def look(self, rows: Sequence[Row], tap: Tap) -> None:
         """Rows were taken in.
@@ -64,7 +65,11 @@ class InsideFit:
             self._end()
         elif self._guard.internals_due and rows:
             self._cost_s = 0.0
-            self._begin(rows[-1], tap)
+            batch = tap.batch() if self._probe is not None else None
+            # The last batch of an epoch may hold a few samples only. It is looked at where all are like that.
+            self._met_short_batch = not self._met_short_batch and self._is_short(batch)
+            if not self._met_short_batch:
+                self._begin(rows[-1], batch, tap)
         self._cost_s += perf_counter() - started
 
     def watch_units(self, tap: Tap) -> None:
@@ -72,13 +77,20 @@ class InsideFit:
         batch = tap.batch() if self._probe is not None else None
         if self._probe is None or batch is None:
             return
-        seen = self._probe.look(batch, self._facts.loss_name, self._facts.output.loss_takes)
+        seen = self._probe.look(batch, self._guard.step - 1, self._facts.loss_name, self._facts.output.loss_takes)
         if seen is not None and seen.activations:
             guard = self._guard
             guard.record_internals(Internals(guard.step - 1, guard.optimizer_steps, activations=seen.activations))
             guard.accounting.internals.restart(guard.step)
 
-    def _begin(self, row: Row, tap: Tap) -> None:
+    def _is_short(self, batch: Any) -> bool:
+        whole = self._facts.batch_size
+        if batch is None or whole is None:
+            return False
+        first: Any = next(iter(keras.tree.flatten(batch)), None)
+        return bool(getattr(first, "shape", None)) and int(first.shape[0]) < whole
+
+    def _begin(self, row: Row, batch: Any, tap: Tap) -> None:
         guard = self._guard
         self._layers = _by_layer(tap.applied)
         norms = None if row.gradient_norms is None else np.asarray(keras.ops.convert_to_numpy(row.gradient_norms))
@@ -102,10 +114,11 @@ class InsideFit:
                     weight_norm=None if before is None else math.hypot(*(float(np.linalg.norm(w)) for w in before)),
                 )
             )
-        reading = Internals(guard.step - 1, guard.optimizer_steps, tuple(layers), learning_rate=_rate(tap.optimizer))
-        batch = tap.batch() if self._probe is not None else None
+        reading = Internals(
+            guard.step - 1, guard.optimizer_steps, tuple(layers), learning_rate=learning_rate(tap.optimizer)
+        )
         if self._probe is not None and batch is not None:
-            seen = self._probe.look(batch, self._facts.loss_name, self._facts.output.loss_takes)
+            seen = self._probe.look(batch, self._guard.step - 1, self._facts.loss_name, self._facts.output.loss_takes)
             if seen is not None:
                 self._widen_range(seen.minimum, seen.maximum)
                 reading = replace(reading, activations=seen.activations, predictions=seen.predictions)
@@ -168,7 +181,8 @@ def _sample(variable: Any) -> Any:
     return np.array(keras.ops.convert_to_numpy(flat[::stride]), dtype=np.float32)
 
 
-def _rate(optimizer: Any) -> float | None:
+def learning_rate(optimizer: Any) -> float | None:
+    """The rate of the next update, of a schedule too; ``None`` where an optimizer has none."""
     try:
         return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     except (AttributeError, TypeError, ValueError):

@@ -16,7 +16,8 @@ from failguard.keras.output import last_layer
 __all__ = ["Probe", "Seen"]
 
 MOST_SAMPLES = 64
-WINDOW_BATCHES = 8
+WINDOW_BATCHES = 8  # in a row, at the start of a run
+LATER_BATCHES = 4  # some dozen steps apart
 FLAT = {"sigmoid": 6.0, "tanh": 3.0}  # beyond, the slope is below 1 % of its maximum
 PINNED_SHARE = 0.95  # of the samples, for a unit that counts as saturated
 
@@ -28,7 +29,7 @@ class Seen:
     Attributes:
         minimum, maximum: Of the outputs.
         predictions: Beside the targets, where the two can be compared.
-        activations: Of the last batches, once there were eight.
+        activations: Of the last batches, once there were enough of them.
     """
 
     minimum: float
@@ -44,6 +45,7 @@ class _Units:
     samples: int = 0
     batches: int = 0
     inputs: list[Any] = field(default_factory=list)  # of the pass that runs
+    since_step: int = -1
 
     def take_in(self) -> None:
         """Reduce what came in during one pass."""
@@ -63,7 +65,9 @@ class _Units:
         """What was seen."""
         dead = int((self.state <= 0).sum()) if self.kind == "relu" else 0
         pinned = 0 if self.kind == "relu" else int((self.state >= PINNED_SHARE * self.samples).sum())
-        return ActivationReading(name, self.kind, len(self.state), dead, pinned, self.batches, self.samples)
+        return ActivationReading(
+            name, self.kind, len(self.state), dead, pinned, self.batches, self.samples, self.since_step
+        )
 
 
 class Probe:
@@ -78,13 +82,15 @@ class Probe:
         model: A compiled model.
         """
         self._model = model
+        self._window = WINDOW_BATCHES
         self._units: dict[str, _Units] = {}
 
-    def look(self, batch: Any, loss_name: str | None, takes: str | None) -> Seen | None:
+    def look(self, batch: Any, step: int, loss_name: str | None, takes: str | None) -> Seen | None:
         """Look at a batch.
 
         Args:
             batch: As ``train_step`` gets it.
+            step: Its number.
             loss_name: Name of the loss.
             takes: What the loss takes.
 
@@ -96,7 +102,7 @@ class Probe:
             return None
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         inputs = keras.tree.map_structure(lambda leaf: leaf[:MOST_SAMPLES], x)
-        patched = self._patch()
+        patched = self._patch(step)
         try:
             output = model(inputs, training=False)
         finally:
@@ -114,13 +120,14 @@ class Probe:
 
     def _readings(self) -> tuple[ActivationReading, ...]:
         seen = {name: units for name, units in self._units.items() if units.state is not None}
-        if not seen or min(units.batches for units in seen.values()) < WINDOW_BATCHES:
+        if not seen or min(units.batches for units in seen.values()) < self._window:
             return ()
+        self._window = LATER_BATCHES
         readings = tuple(units.reading(name) for name, units in seen.items())
         self._units = {}
         return readings
 
-    def _patch(self) -> list[tuple[Any, str, Any]]:
+    def _patch(self, step: int) -> list[tuple[Any, str, Any]]:
         """Have activations of hidden layers note what comes in, for one pass."""
         last = last_layer(self._model)
         patched = []
@@ -129,7 +136,7 @@ class Probe:
             kind = getattr(activation, "__name__", None)
             if layer is last or kind not in ("relu", *FLAT):
                 continue
-            units = self._units.setdefault(layer.name, _Units(str(kind)))
+            units = self._units.setdefault(layer.name, _Units(str(kind), since_step=step))
             patched.append((layer, "activation", activation))
             layer.__dict__["activation"] = _noting(activation, units)
         return patched

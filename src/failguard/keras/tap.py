@@ -77,6 +77,7 @@ class Tap:
         is_due: There is enough to take, or a bad value.
         steps_per_call: Batches in a call of the train function.
         applied: Variables that got a gradient in the newest step, in the order of :attr:`Row.gradient_norms`.
+        is_calling: The train function runs, and is perhaps traced.
         without_gradient: Variables that an optimizer was given without one, known of every step.
     """
 
@@ -93,7 +94,7 @@ class Tap:
         self._gate = gate
         self._containment = containment
         self._patched: list[tuple[Any, str, Any, Any]] = []
-        self._calling = False  # the train function runs, and is perhaps traced
+        self.is_calling = False
         self.applied: tuple[Any, ...] = ()
         self.without_gradient: tuple[Any, ...] = ()
         self.every_steps = 1

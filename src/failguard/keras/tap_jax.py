@@ -65,7 +65,7 @@ class JaxTap(Tap):
 
     def _around_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def train_step(state: Any, data: Any) -> Any:
-            if not self._calling or self.blind is not None:
+            if not self.is_calling or self.blind is not None:
                 return original(state, data)
             try:
                 self._is_inside = True
@@ -116,11 +116,11 @@ class JaxTap(Tap):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run the steps of a call, one by one."""
-        self._calling = True
+        self.is_calling = True
         try:
             return self._run_steps(function, *args)
         finally:
-            self._calling = False
+            self.is_calling = False
 
     def _run_steps(self, function: Callable[..., Any], state: Any, iterator: Any) -> Any:
         logs: Any = None

@@ -93,7 +93,7 @@ class TensorFlowTap(Tap):
     def _around_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def train_step(data: Any) -> Any:
             # Traced from elsewhere (somebody rebuilt the train function), nobody would read the rows.
-            if not self._calling or self.blind is not None:
+            if not self.is_calling or self.blind is not None:
                 return original(data)
             try:
                 self._graph = tf.compat.v1.get_default_graph()
@@ -238,7 +238,7 @@ class TensorFlowTap(Tap):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run the train function, and catch what cut a bad step short."""
-        self._calling = True
+        self.is_calling = True
         try:
             logs = function(*args)
         except (_CutShortError, tf.errors.InvalidArgumentError) as error:
@@ -248,7 +248,7 @@ class TensorFlowTap(Tap):
             self._forget_step()
             return self.model.get_metrics_result()
         finally:
-            self._calling = False
+            self.is_calling = False
         if self.blind is not None:
             self.is_due = True
             return logs

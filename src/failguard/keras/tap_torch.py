@@ -43,7 +43,7 @@ class TorchTap(Tap):
 
     def _around_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def train_step(data: Any) -> Any:
-            if not self._calling or self.blind is not None:
+            if not self.is_calling or self.blind is not None:
                 return original(data)
             self._begin_step(data)
             try:
@@ -113,11 +113,11 @@ class TorchTap(Tap):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run one step."""
-        self._calling = True
+        self.is_calling = True
         try:
             logs = function(*args)
         finally:
-            self._calling = False
+            self.is_calling = False
         self.is_due = self._is_bad or len(self._seen) >= self.every_steps or self.blind is not None
         return logs
 

@@ -13,13 +13,14 @@ from failguard.core.facts import Facts
 from failguard.guard import Guard
 from failguard.lightning.again import training_step_again
 from failguard.lightning.checkpoints import checkpoint_bytes, checkpoint_folders
-from failguard.lightning.facts import logger_run, loss_scale, read_facts
+from failguard.lightning.facts import gradient_scale, logger_run, read_facts
 from failguard.lightning.framework import callback_base
 from failguard.lightning.metrics import EpochMetrics, logs_at_epoch_end
 from failguard.lightning.rivals import watches
 from failguard.lightning.step_time import StepTimer
 from failguard.torch.allocator import allocator_probe
 from failguard.torch.device import DeviceStepWatch
+from failguard.torch.loss_scale import loss_scale
 from failguard.torch.ranks import COMPARE_EVERY, of_each_rank
 from failguard.torch.watch import StepWatch, drop_gradients
 
@@ -148,10 +149,12 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         watch = self._watch
         if watch is None:
             return
+        scale = loss_scale(getattr(trainer.precision_plugin, "scaler", None)) if self._is_scaled else None
+        watch.see_loss_scale(scale)
         allowed = watch.before_update(
             optimizer,
             factor=trainer.accumulate_grad_batches,
-            scale=loss_scale(trainer, optimizer) if self._is_scaled else 1.0,
+            scale=gradient_scale(optimizer, scale),
             once_per_batch=pl_module.automatic_optimization,
         )
         if not allowed and not self._is_scaled:
@@ -308,7 +311,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         probe = guard.containment.run("allocator", allocator_probe, trainer.strategy.root_device)
         if probe is not None:
             guard.resources.add_probe("torch allocator", *probe)
-        for folder in checkpoint_folders(trainer):
+        for folder in guard.containment.run("folders of checkpoints", checkpoint_folders, trainer) or ():
             guard.resources.add_directory(folder)
         guard.start(facts, writes=writes, mlflow_run_id=run_id, mlflow_tracking_uri=address)
         watch.start(guard, facts)
@@ -322,7 +325,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         if since is None or guard is None:
             return
         guard.spent("checkpoint", perf_counter() - since)
-        size = checkpoint_bytes(self._trainer)
+        size = guard.containment.run("size of checkpoints", checkpoint_bytes, self._trainer)
         if size is not None:
             guard.resources.note_checkpoint(size)
         if self._timer is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from failguard.core.facts import Facts
 from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, plain_values, settings_of, versions
 
-__all__ = ["logger_run", "loss_scale", "read_facts"]
+__all__ = ["gradient_scale", "logger_run", "read_facts"]
 
 
 def read_facts(trainer: Any, module: Any) -> Facts:
@@ -58,17 +58,17 @@ def logger_run(trainer: Any) -> tuple[str | None, str | None]:
     return None, None
 
 
-def loss_scale(trainer: Any, optimizer: Any) -> Any:
-    """What the gradients that an optimizer is about to take are multiplied by: a number, or a tensor on the device.
+def gradient_scale(optimizer: Any, scale: Any) -> Any:
+    """What the gradients that an optimizer is about to take are multiplied by.
 
     Lightning has unscaled them by then, except for fused optimizers, which do it themselves. There is no public way to
-    know either, nor to have the scale without waiting for the device.
+    know.
+
+    Args:
+        optimizer: Takes the gradients.
+        scale: Of the loss, see :func:`failguard.torch.loss_scale.loss_scale`.
     """
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
-        return 1.0
-    scale = getattr(scaler, "_scale", None)
-    return scale if scale is not None and scale.device.type != "cpu" else float(scaler.get_scale())
+    return scale if scale is not None and getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0
 
 
 def _hyperparameters(owner: Any) -> dict[str, Any]:

@@ -88,11 +88,13 @@ class BatchReader:
         next_at: Index of the next batch to be read; infinite when nothing more is to be learned.
         trivial_from: What a constant predictor's loss may be taken from: ``"class_prior"``, ``"output_width"``,
             ``"target_spread"``, as the loss allows.
+        loss_factor: What the loss is multiplied by before it is recorded, beside what it is by name.
     """
 
     def __init__(self, facts: Facts, *, check_data: bool) -> None:
         self._facts = facts
         self.trivial_from: tuple[str, ...] = ()
+        self.loss_factor = 1.0
         self._checks = DATA_CHECKS if check_data else 0
         self._seen = 0
         self._labels = LabelCounts()
@@ -197,18 +199,23 @@ class BatchReader:
 
     def weigh_trivial_loss(self) -> None:
         """Set the loss of the best constant predictor, where :attr:`trivial_from` and the targets seen allow it."""
+        found = self._constant_loss()
+        if found is not None:
+            loss, source = found
+            self._facts.trivial_loss = None if loss is None else self.loss_factor * loss
+            self._facts.trivial_loss_source = None if loss is None else source
+
+    def _constant_loss(self) -> tuple[float | None, str] | None:
+        """That loss, if it is known, and what it was taken from; ``None`` where there is nothing to take it from."""
         counts, width = self._facts.class_counts, self._facts.model.output_width
         if "target_spread" in self.trivial_from:
             kind = SPREADS.get(self._facts.loss_name or "")
-            self._facts.trivial_loss = None if kind is None else self._targets.trivial_loss(kind)
-            self._facts.trivial_loss_source = None if self._facts.trivial_loss is None else "target_spread"
-        elif "class_prior" in self.trivial_from and len(counts) > 1:
-            entropy = self._labels.prior_entropy()
-            self._facts.trivial_loss = entropy
-            self._facts.trivial_loss_source = None if entropy is None else "class_prior"
-        elif "output_width" in self.trivial_from and not counts and width is not None and width > 1:
-            self._facts.trivial_loss = math.log(width)
-            self._facts.trivial_loss_source = "output_width"
+            return None if kind is None else self._targets.trivial_loss(kind), "target_spread"
+        if "class_prior" in self.trivial_from and len(counts) > 1:
+            return self._labels.prior_entropy(), "class_prior"
+        if "output_width" in self.trivial_from and not counts and width is not None and width > 1:
+            return math.log(width), "output_width"
+        return None
 
 
 def _has_numbers(tensor: Tensor) -> bool:

@@ -19,6 +19,7 @@ from failguard.torch.allocator import allocator_probe
 from failguard.torch.device import DeviceStepWatch
 from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, settings_of, versions
 from failguard.torch.locate import call_model
+from failguard.torch.loss_scale import loss_scale
 from failguard.torch.measure import loss_value
 from failguard.torch.ranks import COMPARE_EVERY, any_rank, of_each_rank, rank, world_size
 from failguard.torch.step_time import StepTimer
@@ -232,6 +233,8 @@ class FailGuard(GuardCallback):
             watch.reject_loss(loss)
         else:
             watch.see_loss(loss)
+        if self._scaler is not None:
+            watch.see_loss_scale(loss_scale(self._scaler))
         allowed = watch.all_fine(self._update, 1) or watch.before_update(
             self._update, scale=self._scale(), once_per_batch=True
         )
@@ -250,7 +253,8 @@ class FailGuard(GuardCallback):
 
     def _scale(self) -> Any:
         """What the gradients are multiplied by at the moment."""
-        if self._scaler is None or not self._scaler.is_enabled():
+        scale = loss_scale(self._scaler)
+        if scale is None:
             return 1.0
         # Unscaled already, as gradient clipping asks for. There is no public way to know.
         states = getattr(self._scaler, "_per_optimizer_states", {})
@@ -258,10 +262,7 @@ class FailGuard(GuardCallback):
             getattr(states[id(o)].get("stage"), "name", "") == "UNSCALED" for o in self._optimizers if id(o) in states
         ):
             return 1.0
-        scale = getattr(self._scaler, "_scale", None)
-        if self._device.type == "cuda" and scale is not None:
-            return scale  # stays on the device: reading it would wait
-        return float(self._scaler.get_scale())
+        return scale
 
     def _end_epoch(self, guard: Guard, metrics: dict[str, Any]) -> None:
         if self._watch is None:

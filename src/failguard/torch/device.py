@@ -109,6 +109,7 @@ class DeviceStepWatch(StepWatch):
         """As in :class:`StepWatch`, but nothing is known yet: always ``True``."""
         if self._loss is not None:
             self._record_loss(factor)
+        self._newest_optimizer = optimizer
         self._updates += 1
         if self._updates == 1 and not self._has_failed:
             try:
@@ -127,11 +128,12 @@ class DeviceStepWatch(StepWatch):
         sent = self._sending()
         self._sent += 1
         try:
-            self._readback.push((self._loss_row, self._near_input, self._norm), context=sent)
+            scale = self._scale if isinstance(self._scale, Tensor) else None
+            self._readback.push((self._loss_row, self._near_input, self._norm, scale), context=sent)
         except RuntimeError as error:
             self._give_up(error)
         self._late.append(sent)
-        self._loss_row = self._near_input = self._norm = None
+        self._loss_row = self._near_input = self._norm = self._scale = None
         self._loss_number = self._began = self._ended = None
         self._cost_s = 0.0
         self._batch = None
@@ -225,7 +227,7 @@ class DeviceStepWatch(StepWatch):
 
     def _take_in_row(self, values: tuple[float | None, ...], sent: _Sent, step_s: float) -> None:
         guard = self._guard
-        loss, near_input, norm = values
+        loss, near_input, norm, scale = values
         loss = sent.loss if loss is None else loss
         if loss is not None:
             guard.record_loss(loss)
@@ -233,6 +235,8 @@ class DeviceStepWatch(StepWatch):
             guard.record_gradient(norm, max(sent.cost_s, _elapsed_s(sent)))
         elif near_input is not None:
             guard.check_gradient(near_input)
+        if scale is not None:
+            guard.record_loss_scale(scale)
         guard.optimizer_steps += min(sent.updates, 1)
         guard.end_batch(step_s=step_s)
         while self._late and self._late[0].index <= sent.index:

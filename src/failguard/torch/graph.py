@@ -56,12 +56,14 @@ class GraphFacts:
         loss_name: Name in ``torch.nn.functional``, ``None`` where no known loss is in the graph.
         trivial_from: For a mean, unweighted cross-entropy that nothing is added to: what the loss of a constant
             predictor may be taken from; empty otherwise.
+        divisor: By what the loss was divided after that, as for accumulation.
         activations: Functions found, in order from input to output.
         normalization: Whether a normalization was found.
     """
 
     loss_name: str | None = None
     trivial_from: tuple[str, ...] = ()
+    divisor: float = 1.0
     activations: tuple[str, ...] = ()
     normalization: bool = False
 
@@ -97,30 +99,49 @@ def read_graph(loss: Any) -> GraphFacts:
     name = None if found_loss is None else LOSSES[_kind(found_loss)]
     if name == "nll_loss" and any(_kind(n) == "LogSoftmax" for n in _inputs(found_loss)):
         name = "cross_entropy"
+    trivial_from, divisor = _trivial_from(root, found_loss, name)
     return GraphFacts(
         loss_name=name,
-        trivial_from=_trivial_from(root, found_loss, name),
+        trivial_from=trivial_from,
+        divisor=divisor,
         activations=tuple(dict.fromkeys(reversed(activations))),
         normalization=normalization,
     )
 
 
-def _trivial_from(root: Any, loss: Any, name: str | None) -> tuple[str, ...]:
+def _trivial_from(root: Any, loss: Any, name: str | None) -> tuple[tuple[str, ...], float]:
+    nothing: tuple[tuple[str, ...], float] = ((), 1.0)
     if name not in ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"):
-        return ()
-    node, averaged = root, False
+        return nothing
+    node, averaged, divisor = root, False, 1.0
     while node is not loss:
         below = _inputs(node)
         if len(below) != 1 or not _kind(node).startswith(PASS_THROUGH):
-            return ()
+            return nothing
         averaged = averaged or _kind(node) == "Mean"
+        if _kind(node) == "Div":
+            by = _divided_by(node)
+            if by is None:
+                return nothing
+            divisor *= by
         node = below[0]
     reduction = getattr(loss, "_saved_reduction", MEAN_REDUCTION)
     if not (reduction == MEAN_REDUCTION or (reduction == 0 and averaged)):
-        return ()
+        return nothing
     if _has_weights(loss):
-        return ()
-    return ("class_prior",) if name.startswith("binary") else ("class_prior", "output_width")
+        return nothing
+    return ("class_prior",) if name.startswith("binary") else ("class_prior", "output_width"), divisor
+
+
+def _divided_by(node: Any) -> float | None:
+    """The number above zero that a division was by; ``None`` where it cannot be told."""
+    try:
+        by = getattr(node, "_saved_other", None)
+    except RuntimeError:  # backward has freed it
+        return None
+    if isinstance(by, Tensor):
+        by = by.item() if by.numel() == 1 and by.device.type == "cpu" else None
+    return float(by) if isinstance(by, int | float) and by > 0 else None
 
 
 def _has_weights(loss: Any) -> bool:

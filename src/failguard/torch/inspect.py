@@ -40,7 +40,9 @@ def model_facts(model: nn.Module) -> ModelFacts:
     normalization = False
     layers = 0
     width: int | None = None
+    recurrent = False
     for module in model.modules():
+        recurrent = recurrent or isinstance(module, nn.RNNBase | nn.RNNCellBase)
         if next(module.parameters(recurse=False), None) is not None:
             layers += 1
         if isinstance(module, nn.modules.dropout._DropoutNd):
@@ -61,6 +63,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
         normalization=normalization,
         activations=tuple(activations),
         output_width=width,
+        recurrent=recurrent,
     )
 
 

@@ -117,7 +117,7 @@ class InsideWatch:
         ]
         self.wants_prediction = True
         if self._window is None and self.activations:
-            self._window = _Window(self._layers, self.activations)
+            self._window = _Window(self._layers, self.activations, step)
 
     def watch_output(self) -> None:
         """Keep what the model's next forward pass in training returns, for loops whose loss shows no predictions."""
@@ -207,7 +207,8 @@ class InsideWatch:
 class _Window:
     """Follows the units of activations over some training batches, through hooks on the layers that feed them."""
 
-    def __init__(self, layers: Sequence[_Layer], kinds: Mapping[str, str]) -> None:
+    def __init__(self, layers: Sequence[_Layer], kinds: Mapping[str, str], step: int) -> None:
+        self._step = step
         self._units: dict[str, _Units] = {}
         self._handles = []
         for layer in layers:
@@ -223,7 +224,7 @@ class _Window:
 
     def readings(self) -> tuple[ActivationReading, ...]:
         """One for each layer."""
-        return tuple(units.reading(name) for name, units in self._units.items())
+        return tuple(units.reading(name, self._step) for name, units in self._units.items())
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -257,7 +258,7 @@ class _Units:
         self._samples += output.numel() // output.shape[channel]
         self.batches += 1
 
-    def reading(self, name: str) -> ActivationReading:
+    def reading(self, name: str, since_step: int) -> ActivationReading:
         """What was seen."""
         state = self._state
         units = 0 if state is None else state.numel()
@@ -266,7 +267,7 @@ class _Units:
             dead = int((state <= 0).sum())
         elif state is not None:
             saturated = int((state >= PINNED_SHARE * self._samples).sum())
-        return ActivationReading(name, self._kind, units, dead, saturated, self.batches, self._samples)
+        return ActivationReading(name, self._kind, units, dead, saturated, self.batches, self._samples, since_step)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -125,6 +126,8 @@ class LookInside:
             facts = self._facts
             facts.output = graph.output
             self._inside.activations = {} if self._is_compiled else graph.activations
+            # Its tensors would keep a batch of outputs for the whole run.
+            self._graph = replace(graph, prediction=None, target=None)
         if not self._inside.wants_prediction:
             return
         target = next(tensors(split(batch)[1]), None) if batch is not None else None
@@ -140,7 +143,7 @@ class LookInside:
         if not self._spread_is_checked and name in REGRESSION and prediction is not None and target is not None:
             self._spread_is_checked = True
             if self._graph.is_plain and _is_loss_of(name, prediction, target, loss):
-                self._reader.trivial_from = ("target_spread",)
+                self._reader.trivial_from, self._reader.loss_factor = ("target_spread",), 1.0
                 self._facts.loss_name = name
                 self._reader.weigh_trivial_loss()
 

@@ -69,7 +69,6 @@ class LossGraph:
         output: How the output meets the loss.
         prediction, target: The tensors that the loss saw, before backward freed them; else ``None``.
         activations: Kind of the activation that each layer feeds, by the layer's name.
-        leaves: Identities of all leaf tensors in the graph.
         is_plain: The loss is the mean of this one and nothing else.
     """
 
@@ -78,7 +77,6 @@ class LossGraph:
     prediction: Tensor | None = None
     target: Tensor | None = None
     activations: dict[str, str] = field(default_factory=dict)
-    leaves: frozenset[int] = frozenset()
     is_plain: bool = False
 
 
@@ -93,17 +91,13 @@ def read_loss_graph(loss: Any, layer_of: Mapping[int, str]) -> LossGraph:
     found = LossGraph()
     if root is None:
         return found
-    losses, activations, leaves = [], [], set()
+    losses, activations = [], []
     for node in _walk(root):
         kind = _kind(node)
         if kind in KNOWN:
             losses.append(node)
         if ACTIVATIONS.get(kind) in WATCHED:
             activations.append(node)
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves.add(id(variable))
-    found.leaves = frozenset(leaves)
     of_loss: Any = losses[0] if len(losses) == 1 else None
     by_hand: str | None = None
     if not losses:

@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["Readback", "Row"]
 
 SLOTS = 64  # steps that the accelerator may lag behind before a push waits for the oldest
-WIDTH = 3
+WIDTH = 4
 
 
 class _Event(Protocol):
@@ -57,7 +57,7 @@ class Readback:
         """Send a row on its way.
 
         Args:
-            values: At most three numbers, tensors with one element; they may be on different devices.
+            values: At most four numbers, tensors with one element; they may be on different devices.
             context: Comes back with the row.
         """
         if len(self._waiting) == SLOTS:  # a device this far behind holds the loop up anyway

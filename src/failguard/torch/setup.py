@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ CHECKED_UPDATES = 40  # updates at which missing gradients are looked at
 CARRY_CHECKS = 8  # backward passes at which carried-over gradients are looked at
 EVALUATIONS = 2  # epochs in which the mode of evaluation is looked at
 MOST_NAMES = 50
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 class SetupWatch:
@@ -35,11 +36,14 @@ class SetupWatch:
         self._model = model
         self._facts = facts
         self._named = {id(p): (name, p) for name, p in model.named_parameters()}
+        self._hidden = {id(p): (name, p, p._version) for name, p in _hidden_parameters(model, self._named)}
         self._held = 0  # scalars in optimizers
         self._looks = 0
         self._optimizers: dict[int, Any] = {}
         self._seen_leaves: set[int] = set()
         self._modal = [m for m in model.modules() if _has_modes(m)]
+        # Fine-tuning has frozen parts in eval mode, or normalization alone, but not what learns.
+        self._learning = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
         self._handles: list[Any] = []
         self._mode_handle: Any = None
         self._epochs = 0
@@ -72,7 +76,7 @@ class SetupWatch:
 
     def see_modes(self) -> None:
         """A training batch is about to be seen, the first of an epoch."""
-        if self._modal and not self._model.training and not any(m.training for m in self._modal):
+        if self._modal and not any(m.training for m in (*self._modal, *self._learning)):
             self._facts.trains_in_eval_mode = True
         self._judge_evaluation()
         self._epochs += 1
@@ -101,6 +105,7 @@ class SetupWatch:
     def _see_gradients(self) -> bool:
         """Note which parameters have a gradient now; whether any has."""
         found = {key for key, (_, p) in self._named.items() if p.grad is not None}
+        found.update(key for key, (_, p, _) in self._hidden.items() if p.grad is not None)
         found.update(id(p) for o in self._optimizers.values() for p in _parameters(o) if p.grad is not None)
         self._seen_leaves |= found
         return bool(found)
@@ -116,9 +121,14 @@ class SetupWatch:
 
         # A copy for averaging or a teacher gets no gradient, and is left out on purpose.
         trainable = [p for _, p in self._named.values() if p.requires_grad]
+        # Every change counts up a tensor's version: an optimizer that was not shown may have the hidden ones.
+        hidden = [p for _, p, version in self._hidden.values() if p._version == version]
+        hidden = [p for p in hidden if id(p) not in held and id(p) in self._seen_leaves]
         left = [p for p in trainable if id(p) not in held and id(p) in self._seen_leaves]
-        facts.left_out, facts.left_out_share = self._names(left), _share(left, sum(p.numel() for p in trainable))
+        every_trainable = sum(p.numel() for p in (*trainable, *hidden))
+        facts.left_out, facts.left_out_share = self._names([*left, *hidden]), _share([*left, *hidden], every_trainable)
         facts.left_out_last = bool(left) and trainable[-1] is left[-1]
+        facts.hidden = self._names(hidden)
 
         # Of several optimizers one may rest at first, as in the training of adversaries.
         at_work = [o for o in optimizers if len(optimizers) == 1 or self._has_gradients(o)]
@@ -130,8 +140,8 @@ class SetupWatch:
         return any(id(p) in self._seen_leaves for p in _parameters(optimizer))
 
     def _names(self, parameters: Sequence[Tensor]) -> tuple[str, ...]:
-        names = [self._named[id(p)][0] if id(p) in self._named else "a parameter" for p in parameters[:MOST_NAMES]]
-        return tuple(names)
+        known = {key: entry[0] for group in (self._hidden, self._named) for key, entry in group.items()}
+        return tuple(known.get(id(p), "a parameter") for p in parameters[:MOST_NAMES])
 
     def _watch_carry(self, optimizers: Sequence[Any], sentinel: Tensor) -> None:
         """See at coming backward passes whether the gradients of the last update are still there."""
@@ -204,6 +214,28 @@ def _has_modes(module: nn.Module) -> bool:
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0.0
     return isinstance(module, NORMALIZATIONS[0]) and bool(getattr(module, "track_running_stats", False))
+
+
+def _hidden_parameters(model: nn.Module, registered: Container[int]) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that ask for gradients in attributes that modules do not register: plain lists, dicts and tensors."""
+    seen: set[int] = set()
+    for owner, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute in OF_EVERY_MODULE:
+                continue
+            if isinstance(value, Mapping):
+                parts = [(f"{attribute}[{key!r}]", part) for key, part in value.items()]
+            elif isinstance(value, list | tuple):
+                parts = [(f"{attribute}[{i}]", part) for i, part in enumerate(value)]
+            else:
+                parts = [(attribute, value)] if isinstance(value, Tensor) else []
+            for place, part in parts:
+                own = part.named_parameters() if isinstance(part, nn.Module) else [("", part)]
+                for name, p in own:
+                    is_learned = isinstance(p, Tensor) and p.requires_grad and p.is_leaf
+                    if is_learned and id(p) not in registered and id(p) not in seen:
+                        seen.add(id(p))
+                        yield ".".join(filter(None, (owner, place, name))), p
 
 
 def _holds_values(gradient: Tensor | None) -> bool:

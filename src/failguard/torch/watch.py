@@ -73,11 +73,13 @@ class StepWatch:
         self._has_loss = False
         self._has_bad_loss = False
         self._updates = 0
+        self._scale: float | Tensor | None = None
         self.keeps_random = False
         self._inside: LookInside | None = None
         self._starts_epoch = False
         self._keep_statistics_at = math.inf
         self._chores_at = math.inf
+        self._newest_optimizer: Any = None
         # For the quick look:
         self._quick_optimizer: Any = None
         self._quick_parameter: Any = None
@@ -129,6 +131,10 @@ class StepWatch:
         if not self._graph_is_read:
             self._guard.containment.run("reading the loss", self._read_graph, loss)
             self._graph_is_read = True
+
+    def see_loss_scale(self, scale: float | Tensor | None) -> None:
+        """What a mixed-precision scaler multiplies the loss of this batch by, see :func:`loss_scale`."""
+        self._scale = scale
 
     @property
     def has_loss(self) -> bool:
@@ -190,6 +196,7 @@ class StepWatch:
         guard = self._guard
         if self._loss is not None:
             self._record_loss(factor)
+        self._newest_optimizer = optimizer
         repeated = once_per_batch and self._updates > 0
         self._updates += 1
         bad = self._has_bad_loss
@@ -232,6 +239,9 @@ class StepWatch:
         """
         if self._loss is not None:
             self._record_loss(factor)
+        if self._scale is not None:
+            self._guard.record_loss_scale(float(self._scale))
+            self._scale = None
         self._guard.end_batch()
         self._batch = None
 
@@ -279,6 +289,14 @@ class StepWatch:
     def non_finite_weights(self) -> list[str]:
         """See :meth:`failguard.core.host.Host.non_finite_weights`. Running statistics count as weights."""
         return [*non_finite_parameters(self._model), *self._statistics.non_finite()]
+
+    def learning_rate(self) -> float | None:
+        """See :meth:`failguard.core.host.Host.learning_rate`. Of the first parameter group."""
+        groups = getattr(self._newest_optimizer, "param_groups", None)
+        rate = groups[0].get("lr") if groups else None
+        if isinstance(rate, Tensor):
+            return float(rate) if rate.device.type == "cpu" and rate.numel() == 1 else None
+        return float(rate) if isinstance(rate, int | float) else None
 
     def locate(self, finding: Finding) -> Where | None:
         """See :meth:`failguard.core.host.Host.locate`."""
@@ -375,6 +393,8 @@ class StepWatch:
             self._facts.loss_name = loss_module_name(self._model)
         add_graph_facts(self._facts, graph)
         self._reader.trivial_from = graph.trivial_from
+        # Lightning divides for accumulation, and what is recorded is multiplied again.
+        self._reader.loss_factor = self._facts.accumulate_batches / graph.divisor
         self._reader.weigh_trivial_loss()
 
     def _index(self) -> int:

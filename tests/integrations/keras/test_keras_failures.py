@@ -257,6 +257,20 @@ def test_an_overflow_under_loss_scaling_is_no_failure(
     assert all_finite(model)
 
 
+def test_a_loss_scale_that_collapses_is_named(data: Any, make_model: Any, make_guard: Any, fit: Any) -> None:
+    def overflowing(y: Any, p: Any) -> Any:
+        loss = keras.losses.sparse_categorical_crossentropy(y, p)
+        return loss + keras.ops.sqrt(keras.ops.relu(-loss))  # a finite loss whose gradient is 0 * inf
+
+    guard = make_guard()
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**12)
+    model = make_model(optimizer=optimizer)
+    model.compile(optimizer=optimizer, loss=overflowing)
+    fit(model, data, guard, epochs=4)
+    assert guard.report.root is not None
+    assert guard.report.root.code == "amp.scale_collapse"
+
+
 def test_raise_on_failure(data: Any, make_model: Any, make_guard: Any, fit: Any) -> None:
     from failguard import TrainingFailure
 

@@ -104,3 +104,85 @@ def test_sorted_batches():
     _, guard = fit(lambda: [Dense(16, "relu"), Dense(3, "softmax")], SPARSE, y, x=x, shuffle=False, batch=64)
     assert guard.report.root.code == "data.unshuffled"
     assert guard.report.diagnosis.likely_cause == "unshuffled_data"
+
+
+class Modes(keras.Model):
+    """Passes a mode of its own to what acts differently in training."""
+
+    def __init__(self, mode, **body):
+        super().__init__()
+        self.mode = mode
+        self.body = keras.Sequential([Dense(16, "relu"), keras.layers.BatchNormalization()], **body)
+        self.drop = keras.layers.Dropout(0.3)
+        self.head = Dense(3, "softmax")
+
+    def call(self, x, training=False):
+        mode = training if self.mode is None else self.mode
+        return self.head(self.drop(self.body(x, training=mode), training=mode))
+
+
+def fit_modes(model, y=CLASSES, epochs=3):
+    keras.utils.set_random_seed(0)
+    model.compile(keras.optimizers.Adam(1e-2), SPARSE)
+    guard = FailGuard(sinks=[], resources=False, policy="observe")
+    model.fit(X[:320], y[:320], validation_data=(X[320:], y[320:]), epochs=epochs, verbose=0, callbacks=[guard])
+    assert not any("call" in layer.__dict__ for layer in model._flatten_layers())
+    return guard.report
+
+
+def test_modes_that_are_passed_on_are_right():
+    setup = fit_modes(Modes(None)).facts.setup
+    assert not setup.trains_in_eval_mode
+    assert not setup.evaluates_in_train_mode
+
+
+def test_dropout_in_validation_is_named():
+    report = fit_modes(Modes(True))
+    assert report.facts.setup.evaluates_in_train_mode
+    assert report.root.code == "model.wrong_mode"
+    assert report.diagnosis.causes[0].code == "wrong_mode"
+
+
+def test_training_in_inference_mode_is_an_alarm_where_nothing_is_learned():
+    noise = np.random.default_rng(1).permutation(CLASSES)
+    report = fit_modes(Modes(False), noise, epochs=30)
+    assert report.facts.setup.trains_in_eval_mode
+    assert report.root.code == "model.wrong_mode"
+
+
+def test_training_in_inference_mode_that_learns_is_evidence_only():
+    report = fit_modes(Modes(False), epochs=12)
+    assert report.facts.setup.trains_in_eval_mode
+    assert [f.severity for f in report.findings if f.code == "model.wrong_mode"] == [Severity.INFO]
+
+
+def test_a_frozen_body_in_inference_mode_is_in_order():
+    model = Modes(False)
+    model.body.trainable = False
+    model.drop.trainable = False
+    assert not fit_modes(model).facts.setup.trains_in_eval_mode
+
+
+def squares_of_column(y, p):
+    return keras.ops.mean((y - p[:, 0]) ** 2)
+
+
+def test_a_loss_of_ones_own_that_compares_all_with_all_is_named():
+    _, guard = fit(lambda: [Dense(16, "relu"), Dense(1)], squares_of_column, VALUES[:, 0])
+    assert guard.report.root.code == "model.output_mismatch"
+    assert guard.report.diagnosis.causes[0].code == "shape_mismatch"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda y, p: keras.ops.mean((y - p) ** 2),
+        lambda y, p: keras.ops.mean((y[:, 0] - p[:, 0]) ** 2),
+        lambda y, p: keras.ops.mean((p - keras.ops.transpose(p)) ** 2) + keras.ops.mean((y - p) ** 2),  # pairs, meant
+        lambda y, p: keras.ops.mean(keras.ops.cast(keras.ops.argmax(y, -1), "float32") * p[:, 0] + (y - p)[:, 0] ** 2),
+    ],
+)
+def test_other_losses_of_ones_own_are_not(loss):
+    _, guard = fit(lambda: [Dense(16, "relu"), Dense(1)], loss, VALUES[:, 0], epochs=2)
+    assert not guard.report.facts.output.is_broadcast
+    assert guard.report.part_errors == []

@@ -216,6 +216,22 @@ def test_a_failure_can_be_raised_once_all_is_shut_down(kit):
     assert guard.report.exception is None
 
 
+def test_a_loss_scale_that_collapses_is_named(kit):
+    class Overflowing(kit.Plain):
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            logits = self.net(x)
+            logits.register_hook(lambda g: g * math.inf)
+            return F.cross_entropy(logits, y)
+
+    from lightning.pytorch.plugins import MixedPrecision
+
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))
+    report = kit.fit(kit.guard(), Overflowing(), plugins=[plugin], max_epochs=3).report
+    assert report.root.code == "amp.scale_collapse"
+    assert report.diagnosis.causes[0].code == "mixed_precision_overflow"
+
+
 def test_mixed_precision_overflow_is_left_to_the_scaler(kit):
     class Scaled(kit.Plain):
         def training_step(self, batch, batch_idx):

@@ -68,6 +68,9 @@ def test_losses_and_metrics_are_the_true_ones(kit):
     rows = [r for r in run.report.history if r["name"] == "loss"]
     assert [r["mean"] for r in rows] == pytest.approx(run.module.losses, rel=1e-6)
     assert run.report.progress.optimizer_steps == 4
+    counts = run.report.facts.class_counts.values()
+    prior = -sum(n / sum(counts) * math.log(n / sum(counts)) for n in counts)
+    assert run.report.facts.trivial_loss == pytest.approx(prior)  # of the loss before Lightning divides it
     epochs = [r["mean"] for r in run.report.history if r["name"] == "train_loss"]
     assert epochs == pytest.approx([sum(run.module.losses[i : i + 8]) / 8 for i in (0, 8)], rel=1e-6)
 

@@ -297,6 +297,23 @@ def test_a_scaler_skips_its_own_bad_steps(kit):
     assert norms[0] == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_a_loss_scale_that_collapses_is_named(kit):
+    model, opt = setup(kit, norm=False)
+    model[0].weight.register_hook(lambda g: g * math.inf)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14)
+    with kit.guard(model, opt, scaler) as guard:
+        for x, y in kit.batches(n=40):
+            opt.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            scaler.scale(loss).backward()
+            if guard.step(loss=loss, batch=(x, y)):
+                scaler.step(opt)
+                scaler.update()
+    report = guard.report
+    assert (report.root.code, report.root.severity) == ("amp.scale_collapse", "error")
+    assert report.diagnosis.causes[0].code == "mixed_precision_overflow"
+
+
 def test_gradients_unscaled_for_clipping_are_not_unscaled_twice(kit):
     model, opt = setup(kit, norm=False)
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
