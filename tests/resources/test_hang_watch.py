@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from failguard.resources import stacks as stacks_module
 from failguard.resources.hang_watch import HangWatch
 from failguard.resources.stacks import place_of, signature, thread_stacks, worker_states
 
@@ -101,6 +102,23 @@ def test_stacks_name_threads_and_leave_out_our_own() -> None:
         own.join()
     assert signature(thread.ident) == ()
     assert place_of(-1) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "at_prompt"),
+    [
+        ([], True),
+        (["/lib/selectors.py", "/lib/asyncio/base_events.py", "/site-packages/ipykernel/kernelapp.py"], True),
+        (["/lib/selectors.py", "/tmp/ipykernel_12/345.py", "/site-packages/ipykernel/kernelapp.py"], False),
+        (["/lib/threading.py", "<ipython-input-3>", "/site-packages/IPython/core/interactiveshell.py"], False),
+        (["/lib/threading.py", "/home/me/train.py"], False),
+    ],
+)
+def test_a_notebook_between_two_cells_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch, files: list[str], at_prompt: bool
+) -> None:
+    monkeypatch.setattr(stacks_module, "signature", lambda ident: tuple((file, 1) for file in files))
+    assert stacks_module.is_at_prompt(1) is at_prompt
 
 
 def test_workers_are_named_with_their_state() -> None:

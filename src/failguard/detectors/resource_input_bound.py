@@ -23,13 +23,14 @@ class ResourceInputBound:
 
     So it must be on average over at least ``least_windows`` stretches of timed steps, without the first (in which
     workers start), and over the newest quarter of them. The wait must be at least ``least_wait_s`` a step, as for
-    shorter ones more workers cost more than they bring, and ``least_total_s`` in the run so far. Where the utilisation
-    of the GPU is known and at least ``busy_percent``, the device has work enough while the loop waits: no finding.
+    shorter ones more workers cost more than they bring; ``least_wait_cpu_s`` where training is on the CPU, which
+    loading competes for; and ``least_total_s`` in the run so far. Where the utilisation of the GPU is known and at
+    least ``busy_percent``, the device has work enough while the loop waits: no finding.
 
     Evidence: ``wait_share``, ``wait_s_per_step``, ``step_s``, ``waited_s`` (projected on the run so far).
 
     Attributes:
-        least_share, least_wait_s, least_total_s, least_windows, busy_percent: See above.
+        least_share, least_wait_s, least_wait_cpu_s, least_total_s, least_windows, busy_percent: See above.
 
     Source: the quantity is that of the input pipeline analysis of TensorBoard's and PyTorch's profilers; the limits are
     ours.
@@ -37,6 +38,7 @@ class ResourceInputBound:
 
     least_share: float = 0.35
     least_wait_s: float = 0.002
+    least_wait_cpu_s: float = 0.005
     least_total_s: float = 10.0
     least_windows: int = 4
     busy_percent: float = 80.0
@@ -62,6 +64,9 @@ class ResourceInputBound:
             steps={"step_s": [0.1] * 400, "data_wait_share": [0.95] + [0.02] * 399},
         ),
         Example("a toy whose steps are short", steps={"step_s": [0.001] * 30_000, "data_wait_share": [0.5] * 30_000}),
+        Example(
+            "short steps on a busy CPU", steps={"step_s": [0.008] * 8000, "data_wait_share": noisy([0.5] * 8000, 0.3)}
+        ),
         Example("a short run", steps={"step_s": [0.1] * 60, "data_wait_share": [0.6] * 60}),
         Example(
             "the device has work enough meanwhile",
@@ -89,7 +94,9 @@ class ResourceInputBound:
             return None
         typical_s = median(recent)
         waited_s = share * typical_s * len(step_s)
-        if share * typical_s < self.least_wait_s or waited_s < self.least_total_s:
+        on_cpu = (history.facts.device or "cpu").startswith("cpu")
+        least_wait_s = self.least_wait_cpu_s if on_cpu else self.least_wait_s
+        if share * typical_s < least_wait_s or waited_s < self.least_total_s:
             return None
         busy = history.machine.get("gpu_utilization_percent")
         if busy is not None and len(busy) >= 8 and float(busy.recent(256).mean()) >= self.busy_percent:

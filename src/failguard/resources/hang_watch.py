@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from failguard.core.log import logger
-from failguard.resources.stacks import signature
+from failguard.resources.stacks import is_at_prompt, signature
 
 __all__ = ["HangWatch"]
 
@@ -74,6 +74,9 @@ class HangWatch:
                 is_dealt_with, still = False, None
                 continue
             if is_dealt_with or now - since < self.quiet_s:
+                continue
+            if is_at_prompt(self.training_thread):  # nobody trains
+                since, still = now, None
                 continue
             still = _Stillness(self.training_thread) if still is None else still
             values = {"idle_s": now - since, "still_s": still.seconds(), "longest_pause_s": longest_s}

@@ -10,7 +10,7 @@ from typing import Any
 
 from failguard.core.redaction import redact_text
 
-__all__ = ["place_of", "signature", "thread_stacks", "worker_states"]
+__all__ = ["is_at_prompt", "place_of", "signature", "thread_stacks", "worker_states"]
 
 MOST_FRAMES = 60
 MOST_WORKERS = 64
@@ -44,6 +44,16 @@ def signature(ident: int) -> tuple[tuple[str, int], ...]:
         places.append((frame.f_code.co_filename, frame.f_lineno))
         frame = frame.f_back
     return tuple(places)
+
+
+def is_at_prompt(ident: int) -> bool:
+    """Whether a thread runs no code of the user's: a notebook between two cells, or an interactive session."""
+    files = [file.replace("\\", "/") for file, _ in signature(ident)]
+    if not files:
+        return True
+    is_kernel = any("/ipykernel/" in file or "/IPython/" in file or "/code.py" in file for file in files)
+    runs_cell = any("/ipykernel_" in file or file.startswith("<") and not file.startswith("<frozen") for file in files)
+    return is_kernel and not runs_cell
 
 
 def place_of(ident: int) -> str | None:

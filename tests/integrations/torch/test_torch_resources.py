@@ -130,7 +130,11 @@ def test_a_loader_that_sleeps_is_called_input_bound() -> None:
 
 
 def test_a_loader_that_does_not_is_not() -> None:
-    guard = Loop().run(Batches(256), epochs=2, detectors=[ResourceInputBound(least_total_s=0.0, least_wait_s=0.0)])
+    guard = Loop().run(
+        Batches(256),
+        epochs=2,
+        detectors=[ResourceInputBound(least_total_s=0.0, least_wait_s=0.0, least_wait_cpu_s=0.0)],
+    )
     assert guard.report.findings == [] or guard.report.resources["time"]["data_wait_share"] > 0.35
 
 
