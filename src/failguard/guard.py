@@ -224,7 +224,7 @@ class Guard:
         if self._bad_value:  # a loss that no update followed, as under accumulation
             self._bad_value = False
             self._look(Event.STEP)
-        elif self.accounting.detectors.due(step):
+        elif self.accounting.detectors.due(step) or self._hung:
             self._look(Event.STEP)
             self.accounting.detectors.ran(step, perf_counter() - now, self.typical_step_s)
             if now > self._next_progress_at:
@@ -263,7 +263,7 @@ class Guard:
         self.optimizer_steps += n - dropped
         if dropped:
             self._count_drops(dropped, f"The compiled step kept {dropped} update(s) from the weights.")
-        if self.accounting.detectors.due(self.step):
+        if self.accounting.detectors.due(self.step) or self._hung:
             self._look(Event.STEP)
             self.accounting.detectors.ran(self.step, perf_counter() - now, self.typical_step_s)
             if now > self._next_progress_at:

@@ -80,8 +80,8 @@ def raise_learning_rate(case: Case) -> str:
         return f"Raise the clipping limit from {number(limit)} to {2.0 * level:.1g}, or clip no more."
     if case.rate_gone is not None:
         return (
-            f"Let the schedule last for all {case.rate_gone[2]} epochs: if it counts epochs, step it once per epoch, not "
-            "after every batch."
+            f"Let the schedule last for all {case.rate_gone[2]} epochs: if it counts epochs, step it once per epoch, "
+            "not after every batch."
         )
     rate, raised = case.facts.optimizer.learning_rate, raised_rate(case.facts.optimizer)
     if rate is None or raised is None:

@@ -52,7 +52,9 @@ def is_at_prompt(ident: int) -> bool:
     if not files:
         return True
     is_kernel = any("/ipykernel/" in file or "/IPython/" in file or "/code.py" in file for file in files)
-    runs_cell = any("/ipykernel_" in file or file.startswith("<") and not file.startswith("<frozen") for file in files)
+    runs_cell = any(
+        "/ipykernel_" in file or (file.startswith("<") and not file.startswith("<frozen")) for file in files
+    )
     return is_kernel and not runs_cell
 
 
