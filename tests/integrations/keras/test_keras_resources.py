@@ -17,9 +17,9 @@ import keras, numpy as np
 from failguard.keras import FailGuard
 
 class Slow(keras.utils.PyDataset):
-    def __len__(self): return 80
+    def __len__(self): return 40
     def __getitem__(self, i):
-        time.sleep(0.01)
+        time.sleep(0.05)
         x = np.random.default_rng(i).normal(size=(8, 8)).astype("float32")
         return x, x.sum(1, keepdims=True)
 
@@ -60,7 +60,8 @@ def run(backend: str, *, guarded: bool = True, compiling: str = "{}") -> dict[st
 def test_waiting_for_data_is_seen_and_nothing_is_perturbed(backend: str) -> None:
     found: Any = run(backend)
     share, _, validation = found["share"]
-    assert float(share) > 0.2
+    # Batches are made in the background: on a busy machine the steps are slow too, and hardly wait.
+    assert float(share) > 0.05
     assert float(validation) > 0
     assert found["weights"] == run(backend, guarded=False)["weights"]
 

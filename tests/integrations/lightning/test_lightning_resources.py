@@ -67,7 +67,7 @@ def test_waiting_for_data_validation_and_checkpoints_are_told_apart(tmp_path: An
     guard, trainer = fit(tmp_path, DataLoader(Slow(0.004), batch_size=4))
     resources = guard.report.resources
     phases = resources["time"]["phases_s"]
-    assert resources["time"]["data_wait_share"] > 0.5
+    assert resources["time"]["data_wait_share"] > 0.05
     assert phases["data_wait"] > 1.0
     assert phases["validation"] > 0.8
     assert phases["checkpoint"] > 0

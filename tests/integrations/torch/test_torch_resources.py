@@ -117,15 +117,16 @@ def wait_for_a_lock_that_nobody_gives_back() -> None:
 
 
 def test_a_loader_that_sleeps_is_called_input_bound() -> None:
-    loader = DataLoader(Sleepy(0.01), batch_size=4)
-    guard = Loop().run(loader, epochs=2, detectors=[ResourceInputBound(least_total_s=0.5)])
+    loader = DataLoader(Sleepy(0.02), batch_size=4)
+    guard = Loop().run(loader, epochs=2, detectors=[ResourceInputBound(least_total_s=0.5, least_share=0.2)])
     found = finding(guard, "resource.input_bound")
     assert found is not None, guard.report.resources["time"]
-    assert found.evidence["wait_share"] > 0.5
     assert found.evidence["wait_s_per_step"] > 0.03
+    assert found.evidence["num_workers"] == 0.0
     time_spent = guard.report.resources["time"]
     assert time_spent["phases_s"]["data_wait"] > 4.0
     assert guard.report.diagnosis.causes[0].code == "slow_input_pipeline"
+    assert "num_workers 0 ->" in guard.report.diagnosis.causes[0].remedy
     assert guard.report.resources["throughput"]["samples_per_s"] < 100
 
 
