@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-browser docs lint types contracts unit format bench bench-detection calibrate clean help
+.PHONY: demo test test-browser test-gpu docs lint types contracts unit format bench bench-detection bench-resources calibrate clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
@@ -14,9 +14,11 @@ help:
 	@echo "make test-browser   report and documentation in Chromium, from disk and in MLflow; installs it when needed (Debian)"
 	@echo "make docs       the documentation site, under build/site; warnings are errors"
 	@echo "make unit       the tests that load no framework, in seconds"
+	@echo "make test-gpu   the tests that need an NVIDIA GPU"
 	@echo "make format     format and fix the code"
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
 	@echo "make bench-detection   failing and healthy programs: what is found, and what is alarmed on for nothing"
+	@echo "make bench-resources   what sampling memory, CPU, disk and GPU costs"
 	@echo "make calibrate  fit the thresholds of the curve detectors again, and show their figures"
 	@echo "make clean      remove the environment and caches"
 
@@ -54,6 +56,9 @@ contracts: $(READY)
 unit: $(READY)
 	$(BIN)/python -m pytest -m "not framework and not slow and not browser"
 
+test-gpu: $(READY)
+	FAILGUARD_TEST_GPU=1 CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest tests/gpu -m gpu
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -63,6 +68,9 @@ bench: $(READY)
 
 bench-detection: $(READY)
 	$(BIN)/python -m benchmarks.detection --workers $(WORKERS) $(ARGS)
+
+bench-resources: $(READY)
+	$(BIN)/python benchmarks/resources.py
 
 calibrate: $(READY)
 	$(BIN)/python -m benchmarks.detection.curves $(ARGS)

@@ -26,7 +26,7 @@ def snippet(name: str) -> str:
 
 def test_every_python_block_and_command_is_covered_here() -> None:
     names = [b["name"] for b in BLOCKS if b["kind"] == "python"]
-    assert sorted(names) == ["analyze", "keras", "lightning", "report", "torch"]
+    assert sorted(names) == ["analyze", "keras", "lightning", "monitor", "report", "torch"]
     commands = [b for b in BLOCKS if b["kind"] == "sh" and b["name"] is None]
     assert [b["text"].split()[0] for b in commands] == ["pip", "make"]
 
@@ -101,6 +101,25 @@ def write_log() -> None:
 def test_the_analyze_snippet() -> None:
     write_log()
     exec(snippet("analyze"), {})
+
+
+def test_the_monitor_snippet(capsys: Any) -> None:
+    Path("data.txt").write_text("a b\nc d\n")
+    names: dict[str, Any] = {}
+    exec(snippet("monitor"), names)
+    assert names["monitor"].duration_s > 0
+
+
+def test_the_commands_about_resources() -> None:
+    Path("train.py").write_text("print('trained')\n")
+    ids = [make_record(), make_record()]
+    run, report = [line.split("#")[0].split() for line in snippet("resources").splitlines()]
+    assert (run[:3], report[:3]) == (["failguard", "run", "--"], ["failguard", "report", "--resources"])
+    command = str(Path(sys.executable).parent / "failguard")
+    for words in ([command, "run", "--", sys.executable, *run[4:]], [command, *report[1:3], *ids]):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
 
 
 def test_the_commands(tmp_path: Path) -> None:

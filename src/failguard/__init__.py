@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from failguard.core.diagnosis import Cause, Diagnosis
     from failguard.core.finding import Finding, Severity, Status
     from failguard.errors import ConfigurationError, FailGuardError, InputError, TrainingFailure
+    from failguard.monitor import resource_monitor
     from failguard.policy import Policy
     from failguard.report.run_report import RunReport
     from failguard.resources import ResourceLimits
@@ -37,6 +38,7 @@ _HOMES = {
     "Status": "failguard.core.finding",
     "TrainingFailure": "failguard.errors",
     "analyze": "failguard.analysis",
+    "resource_monitor": "failguard.monitor",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "TrainingFailure",
     "__version__",
     "analyze",
+    "resource_monitor",
 ]
 
 

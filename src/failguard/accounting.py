@@ -92,13 +92,18 @@ class Accounting:
         """Count time spent in a hook or part."""
         self.parts_s[part] = self.parts_s.get(part, 0.0) + seconds
 
+    @property
+    def total_s(self) -> float:
+        """Seconds in all."""
+        return sum(self.parts_s.values())
+
     def note_cadence(self, check: str, every_steps: int) -> None:
         """Record the interval of a check that an adapter runs by itself."""
         self._extra[check] = every_steps
 
     def overhead(self, duration_s: float, snapshot_bytes: int) -> Overhead:
         """The account so far."""
-        total = sum(self.parts_s.values())
+        total = self.total_s
         return Overhead(
             total_s=total,
             share=max(total - self.once_s, 0.0) / duration_s if duration_s > 0 else 0.0,

@@ -163,7 +163,7 @@ def root_of(findings: Sequence[Finding]) -> Finding | None:
     return max(same, key=lambda f: f.severity.rank)
 
 
-def _gravity(finding: Finding) -> tuple[int, bool, bool]:
+def _gravity(finding: Finding) -> tuple[int, bool, bool, bool]:
     """Sorts the finding to start from first: a bad metric comes after what is bad in training itself.
 
     Ties are left to the order in time.
@@ -172,7 +172,9 @@ def _gravity(finding: Finding) -> tuple[int, bool, bool]:
     rank = finding.severity.rank
     if is_ending:  # an early stop or an interrupt outranks warnings, never errors
         rank = max(rank, Severity.WARNING.rank)
-    return -rank, not is_ending, finding.code == "metric.non_finite"
+    # A warning about the machine comes after one about learning.
+    of_machine = finding.code.startswith("resource.") or finding.code == "run.slow_step"
+    return -rank, not is_ending, of_machine, finding.code == "metric.non_finite"
 
 
 def _order(finding: Finding) -> tuple[int, int, int]:
@@ -228,6 +230,12 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
             if cause.code in (*_DIVERGING, "loss.spike", "amp.scale_collapse", "data.non_finite"):
                 return cause.code != "data.scale"
             return cause.code == "loss.divergence" or (failing and cause.code in NON_FINITE_CODES)
+        case "resource.oom":
+            return cause.code in ("resource.memory_growth", "resource.gpu_memory_growth")
+        case "resource.low_gpu_utilization":
+            return cause.code == "resource.input_bound"
+        case "run.hang":
+            return cause.code == "resource.gpu_error"
         case "amp.scale_collapse":
             return cause.code in _DIVERGING or (failing and cause.code in NON_FINITE_CODES)
         case _:

@@ -29,7 +29,7 @@ from failguard.episodes import GATED, Episodes
 from failguard.errors import TrainingFailure
 from failguard.recorder import Recorder
 from failguard.report.run_report import Progress, RunReport
-from failguard.resources import available_memory_bytes
+from failguard.resources import RunWatch, available_memory_bytes
 from failguard.settings import Settings
 
 __all__ = ["Guard"]
@@ -67,6 +67,7 @@ class Guard:
         should_stop: failguard wants the run to end.
         finished: The report is final.
         history, containment, accounting: What was measured, what failed, what it cost.
+        resources: What the run uses. Adapters give it probes, folders and times.
     """
 
     def __init__(self, settings: Settings, host: Host, framework: str) -> None:
@@ -80,9 +81,10 @@ class Guard:
         self.optimizer_steps = 0
         self.should_stop = False
         self.finished = False
+        self.resources = RunWatch(settings.resources, self.history)
         self._policy = settings.resolved_policy
         self._episodes = Episodes(settings.ignore)
-        self._recorder = Recorder(settings, framework, self.history, self.containment, self.accounting)
+        self._recorder = Recorder(settings, framework, self.history, self.containment, self.accounting, self.resources)
         self._detectors = by_event(detectors_for(settings))
         self._looks_inside = settings.detectors != "minimal"
         self._losses = self.history.step_series("loss")
@@ -91,6 +93,7 @@ class Guard:
         self._bad_value = False  # a value of the batch in progress is not finite
         self._said_monitor_missing = False
         self._ending = False  # too late to act
+        self._hung: list[Finding] = []  # found by the watch, not decided on yet
         self._drop = False  # the pending update must not be applied
         self._drops = 0
         self._loss_sum = 0.0
@@ -125,6 +128,12 @@ class Guard:
         started = perf_counter()
         self.history.facts = facts
         self._recorder.start(facts, writes=writes, mlflow_run_id=mlflow_run_id, mlflow_tracking_uri=mlflow_tracking_uri)
+        folders = [self.settings.record_dir]
+        self.containment.run("resource sampler", self.resources.start, folders, lambda: self.step)
+        if self._detectors[Event.IDLE]:
+            self.containment.run(
+                "watch for hangs", self.resources.watch_for_hangs, lambda: self._batch_ended_at, self._pause
+            )
         if facts.model.trainable_parameters == 0:
             self.note("The model has no trainable parameters: nothing can be learned. Unfreeze or add parameters.")
         self._look(Event.RUN_START)
@@ -135,7 +144,19 @@ class Guard:
         """An epoch begins."""
         self.epoch = epoch
         self._loss_sum, self._loss_count = 0.0, 0
-        self._epoch_started_at = perf_counter()
+        self._epoch_started_at = self._batch_ended_at = perf_counter()
+
+    def spent(self, phase: str, seconds: float | None = None) -> None:
+        """Time between two batches that is no part of a step.
+
+        Args:
+            phase: ``"validation"``, ``"checkpoint"`` or ``"startup"``.
+            seconds: How long; ``None``: since the end of the last batch.
+        """
+        now = perf_counter()
+        seconds = now - self._batch_ended_at if seconds is None else seconds
+        self.resources.times.add(phase, seconds)
+        self._batch_ended_at = min(self._batch_ended_at + seconds, now)
 
     @property
     def gradient_due(self) -> bool:
@@ -198,14 +219,16 @@ class Guard:
         self._step_s.append(self.step, now - self._batch_ended_at if step_s is None else step_s)
         self._batch_ended_at = now
         step = self.step
+        if step >= self.resources.next_step:
+            self.containment.run("memory at steps", self.resources.end_step, step)
         if self._bad_value:  # a loss that no update followed, as under accumulation
             self._bad_value = False
             self._look(Event.STEP)
-        elif self.accounting.detectors.due(step):
+        elif self.accounting.detectors.due(step) or self._hung:
             self._look(Event.STEP)
             self.accounting.detectors.ran(step, perf_counter() - now, self.typical_step_s)
             if now > self._next_progress_at:
-                self._progress()
+                self._tick()
         self.step = step + 1
 
     def record_rows(self, losses: Sequence[float], norms: Sequence[float], *, dropped: int = 0) -> None:
@@ -235,14 +258,16 @@ class Guard:
                 self._bad_value = False
                 self._look(Event.STEP)
                 self._drop = False
+        if self.step >= self.resources.next_step:
+            self.containment.run("memory at steps", self.resources.end_step, self.step)
         self.optimizer_steps += n - dropped
         if dropped:
             self._count_drops(dropped, f"The compiled step kept {dropped} update(s) from the weights.")
-        if self.accounting.detectors.due(self.step):
+        if self.accounting.detectors.due(self.step) or self._hung:
             self._look(Event.STEP)
             self.accounting.detectors.ran(self.step, perf_counter() - now, self.typical_step_s)
             if now > self._next_progress_at:
-                self._progress()
+                self._tick()
         self.step = first + n
 
     @property
@@ -296,6 +321,8 @@ class Guard:
         if bad_weights is not None:
             values["non_finite_weights"] = float(bad_weights)
         self._epochs_seen += 1
+        if self.history.first_epoch_end is None:
+            self.history.first_epoch_end = self.step
         self._look(Event.EPOCH_END, values=values, validated=validated, step=last_step)
         if perf_counter() > self._next_progress_at:
             self._progress()
@@ -392,6 +419,10 @@ class Guard:
         exception: ExceptionFacts | None = None,
     ) -> None:
         """Run the detectors of an event, record what is new, decide, act."""
+        self.containment.run("resource readings", self.resources.take_in)
+        if self._hung:  # it goes on after all
+            hung, self._hung = self._hung, []
+            self._decide(hung)
         observation = Observation(
             event=event,
             step=self.step if step is None else step,
@@ -409,6 +440,29 @@ class Guard:
             is_poor = gated and self.containment.run("outcome", learning_is_poor, observation, self.history)
             self._raise_findings(found, learning_is_bad=bool(is_bad), learning_is_poor=bool(is_poor))
 
+    def _pause(self, values: Mapping[str, float]) -> bool:
+        """Nothing moves. On the thread of the watch, so it records and tells, and leaves the training alone.
+
+        Returns:
+            Whether it was found to hang. What the policy says is done at the next step, if there is one.
+        """
+        limits = self.resources.limits
+        more = {"steps": float(self.step), "ranks": float(self.history.facts.world_size)}
+        if limits is not None and limits.hang_after_s is not None:
+            more["hang_after_s"] = limits.hang_after_s
+        observation = Observation(Event.IDLE, self.step, self.optimizer_steps, self.epoch, values={**values, **more})
+        found = look(self._detectors[Event.IDLE], observation, self.history, self.containment)
+        if not found or self.finished:
+            return False
+        place = self.containment.run("stacks", self.resources.note_hang, self.step, values["idle_s"])
+        if place is not None:
+            found = [replace(f, message=f"{f.message} The training thread is in {place}.") for f in found]
+        for finding in self._episodes.take_in(found):
+            self._recorder.add(finding)
+            self._hung.append(finding)
+        self._recorder.progress(self._progress_numbers())
+        return True
+
     def _raise_findings(self, found: list[Finding], **outcome: bool) -> None:
         """Record what is new among findings, decide on it, act."""
         raised = [self._located(f) for f in self._episodes.take_in(found, **outcome)]
@@ -416,18 +470,29 @@ class Guard:
             return
         for finding in raised:
             self._recorder.add(finding)
+        self._decide(raised)
+        self._progress()
+
+    def _decide(self, raised: Sequence[Finding]) -> None:
         if not self.should_stop and not self._ending:
             decision = self._policy.decide(raised)
             if decision.action is Action.STOP:
                 self._stop(decision)
-        self._progress()
 
     def _located(self, finding: Finding) -> Finding:
         """The finding with its place, where looking again at the failing batch gives one."""
+        if finding.code.startswith("resource."):
+            return self._explained(finding)
         if finding.code not in NON_FINITE_CODES or finding.code == "metric.non_finite":
             return finding
         where = self.containment.run("locating the value", self.host.locate, finding)
         return finding if where is None else replace(finding, where=where)
+
+    def _explained(self, finding: Finding) -> Finding:
+        """The finding with what the framework knows of its reasons."""
+        explain = getattr(self.host, "explain", None)
+        more = None if explain is None else self.containment.run("explaining a finding", explain, finding)
+        return replace(finding, evidence={**finding.evidence, **more}) if more else finding
 
     def _stop(self, decision: Decision) -> None:
         self.should_stop = True
@@ -526,6 +591,11 @@ class Guard:
     def _progress(self) -> None:
         self._next_progress_at = perf_counter() + PROGRESS_EVERY_S
         self._recorder.progress(self._progress_numbers())
+
+    def _tick(self) -> None:
+        """What need not be done more often."""
+        self._progress()
+        self._look(Event.TICK)
 
     def _progress_numbers(self) -> Progress:
         return Progress(

@@ -21,8 +21,10 @@ from failguard.core.run_info import RunInfo
 from failguard.diagnosis import diagnose, fingerprint
 from failguard.diagnosis.exceptions import classify
 from failguard.episodes import root_of
+from failguard.report.advice import advice
 from failguard.report.run_report import ActionTaken, Compute, Progress, RunReport
-from failguard.resources import Sampler, environment
+from failguard.resources import RunWatch, environment
+from failguard.resources.bill import bill
 from failguard.settings import Settings
 from failguard.sinks.delivery import Delivery, sinks_for
 from failguard.sinks.rank_errors import first_error, leave_error
@@ -46,16 +48,17 @@ class Recorder:
         history: History,
         containment: Containment,
         accounting: Accounting,
+        resources: RunWatch,
     ) -> None:
         self._settings = settings
         self._framework = framework
         self._history = history
         self._containment = containment
         self._accounting = accounting
+        self._resources = resources
         self._findings: list[Finding] = []
         self._actions: list[ActionTaken] = []
         self._notes: list[str] = []
-        self._sampler: Sampler | None = None
         self._delivery: Delivery | None = None
         self._started_at = perf_counter()
         self._started_wall_s = time()
@@ -69,7 +72,7 @@ class Recorder:
         self.snapshot_bytes = 0
 
     def start(self, facts: Facts, *, writes: bool, mlflow_run_id: str | None, mlflow_tracking_uri: str | None) -> None:
-        """The run begins: name it, start sampling and delivery."""
+        """The run begins: name it, start delivery."""
         settings = self._settings
         now = datetime.now(UTC).astimezone()
         facts.config = config = self._copied("config", facts.config if settings.config is None else settings.config)
@@ -90,10 +93,6 @@ class Recorder:
             resumed=self.resumed_at_step is not None,
         )
         self._environment = self._containment.run("environment", environment) or {}
-        if settings.resources is not False:
-            limits = None if settings.resources is True else settings.resources
-            self._sampler = Sampler(limits, directories=[settings.record_dir])
-            self._containment.run("resource sampler", self._sampler.start)
         if writes:
             self._delivery = Delivery(sinks_for(settings), self._containment)
             first = self.report(Status.RUNNING, Progress(planned_steps=facts.planned_steps))
@@ -161,12 +160,10 @@ class Recorder:
     def finish(self, status: Status, numbers: Progress) -> None:
         """The run is over: stop sampling, make the final report, deliver it."""
         self._ended_at = perf_counter()
-        if self._sampler is not None:
-            self._containment.run("resource sampler", self._sampler.stop)
-            summary = self._containment.run("resource sampler", self._sampler.summary) or {}
-            for exceeded in summary.get("limits_exceeded", ()):
-                if self.note(exceeded):
-                    logger.warning("failguard: %s", exceeded)
+        self._containment.run("stopping the sampler", self._resources.stop)
+        for exceeded in self._resource_summary().get("limits_exceeded", ()):
+            if self.note(exceeded):
+                logger.warning("failguard: %s", exceeded)
         report = self.report(status, numbers)
         self._final = report
         if self._delivery is not None:
@@ -181,11 +178,6 @@ class Recorder:
         findings = list(self._findings)
         root = root_of(findings)
         best = self._history.improvement
-        resources = {}
-        if self._sampler is not None:
-            resources = self._containment.run("resource sampler", self._sampler.summary) or {}
-            if self._sampler.error is not None:  # its thread ended; what was sampled before stays
-                self._containment.record("resource sampling", self._sampler.error)
         report = RunReport(
             run=self._run,
             status=status,
@@ -195,7 +187,7 @@ class Recorder:
             progress=numbers,
             compute=self._compute(status, numbers),
             overhead=self._accounting.overhead(self.duration_s, self.snapshot_bytes),
-            resources=resources,
+            resources=self._resource_summary(),
             facts=facts,
             exception=self.exception,
             environment={**self._environment, "packages": dict(facts.versions)},
@@ -213,16 +205,41 @@ class Recorder:
             locations={} if self._delivery is None else self._delivery.locations(),
         )
         diagnosis = self._containment.run(
-            "diagnosis", diagnose, findings, root, self._history, self.exception, resources
+            "diagnosis", diagnose, findings, root, self._history, self.exception, report.resources
         )
         if diagnosis is not None:
             report.diagnosis = diagnosis
+        if report.resources:
+            self._containment.run("the bill", self._add_bill, report)
         if report.failing:
             report.fingerprint = self._containment.run(
                 "fingerprint", fingerprint, root, report.diagnosis, self.exception, facts
             )
         report.part_errors = list(self._containment.errors)
         return report
+
+    def _add_bill(self, report: RunReport) -> None:
+        """What the run cost, and what would make it cost less."""
+        limits, compute = self._resources.limits, report.compute
+        wasted_h, used_h = compute.wasted_h, compute.used_h
+        report.resources["bill"] = bill(
+            report.resources,
+            report.progress.duration_s,
+            wasted_share=None if wasted_h is None or used_h <= 0 else wasted_h / used_h,
+            saved_s=None if compute.saved_h is None else compute.saved_h * 3600.0,
+            price_per_gpu_hour=None if limits is None else limits.price_per_gpu_hour,
+            flops_per_step=None if limits is None else limits.flops_per_step,
+            emissions_country=None if limits is None else limits.emissions_country,
+        )
+        report.resources["advice"] = advice(report)
+
+    def _resource_summary(self) -> dict[str, Any]:
+        watch = self._resources
+        failguard_s = self._accounting.total_s
+        found = self._containment.run("resource summary", watch.summary, self.duration_s, failguard_s) or {}
+        if watch.sampler is not None and watch.sampler.error is not None:  # what was sampled before stays
+            self._containment.record("resource sampling", watch.sampler.error)
+        return found
 
     def _copied(self, name: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
         """A plain copy of a mapping of the user's, without secrets."""

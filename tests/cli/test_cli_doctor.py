@@ -104,7 +104,7 @@ def test_gpus_and_a_cpu_build_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     from failguard.resources.nvml import Gpu, GpuReadings
 
     def init(self: GpuReadings) -> None:
-        self.gpus, self.problem, self._nvml = [Gpu(0, "NVIDIA H200", None)], None, None
+        self.gpus, self.problem, self._nvml, self._health = [Gpu(0, "NVIDIA H200", None)], None, None, []
 
     monkeypatch.setattr(GpuReadings, "__init__", init)
     monkeypatch.setattr(

@@ -95,3 +95,22 @@ def test_an_mlflow_run_id_is_looked_up_in_mlflow(monkeypatch: pytest.MonkeyPatch
     assert "loss.non_finite" in show("0" * 32).stdout
     assert show("no-run-id").exit_code == 2
     assert asked == ["0" * 32], "MLflow is not loaded for what cannot be a run id"
+
+
+def test_resources_of_several_runs_side_by_side() -> None:
+    first, second = record().run.record_id, record().run.record_id
+    result = show(first, second, "--resources")
+    assert result.exit_code == 0, result.stderr
+    head = result.stdout.splitlines()[0]
+    assert first in head
+    assert second in head
+    assert "Status" in result.stdout
+    as_json = json.loads(show(first, second, "--resources", "--json").stdout)
+    assert [row["run"] for row in as_json] == [first, second]
+
+
+def test_several_runs_need_resources() -> None:
+    first, second = record().run.record_id, record().run.record_id
+    result = show(first, second)
+    assert result.exit_code == 2
+    assert "--resources" in result.stderr

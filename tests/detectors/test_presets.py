@@ -63,6 +63,17 @@ STANDARD = MINIMAL | {
     "model.wrong_mode",
     "data.unshuffled",
     "data.scale",
+    "resource.memory_growth",
+    "resource.gpu_memory_growth",
+    "resource.input_bound",
+    "resource.low_gpu_utilization",
+    "resource.gpu_throttled",
+    "resource.gpu_error",
+    "resource.disk_low",
+    "resource.oom",
+    "run.slow_step",
+    "run.straggler",
+    "run.hang",
 }
 
 

@@ -229,3 +229,20 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     code += "print([m for m in ('numpy', 'rich', 'jinja2', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_the_run_took_is_shown_where_that_was_asked_for(make_report, capsys):
+    report = make_report()
+    report.resources = {
+        "show_table": True,
+        "bill": {"hours": 2.0, "cost": 5.0},
+        "advice": [{"change": "Use more [red]workers.", "evidence": "61 %."}],
+    }
+    Console().finish(report)
+    shown = capsys.readouterr().err
+    assert "what the run took" in shown
+    assert "5.00" in shown
+    assert "[red]workers" in shown
+    del report.resources["show_table"]
+    Console().finish(report)
+    assert "what the run took" not in capsys.readouterr().err

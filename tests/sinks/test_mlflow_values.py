@@ -9,7 +9,16 @@ import pytest
 from failguard.core.diagnosis import Cause, Diagnosis
 from failguard.core.finding import Status
 from failguard.core.history import History
-from failguard.sinks.mlflow_values import metric_rows, note, params, resource_rows, run_status, tags, valid_name
+from failguard.sinks.mlflow_values import (
+    course_rows,
+    metric_rows,
+    note,
+    params,
+    resource_rows,
+    run_status,
+    tags,
+    valid_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -175,3 +184,26 @@ def test_note(make_report: Any) -> None:
 )
 def test_terminal_status(make_report: Any, status: Status, expected: str) -> None:
     assert run_status(make_report(status)) == expected
+
+
+def test_the_course_of_a_quantity_goes_to_the_page_of_system_metrics(make_report: Any) -> None:
+    report = make_report()
+    times = [0.0, 1.0, 9.5, 10.5, 21.0]
+    report.resources = {
+        "series": {
+            "elapsed_s": times,
+            "process_rss_bytes": [1.0, 2.0, 3.0, 4.0, 5.0],
+            "tree": [None, 7.0, 8.0, 9.0, 1.0],
+        },
+        "process_rss_bytes": {"mean": 3.0},
+        "bill": {"hours": 2.0},
+    }
+    rows = course_rows(report, {"system/tree": 10})
+    began = rows[0][3]
+    assert [(name, value, step, at - began) for name, value, step, at in rows] == [
+        ("system/process_rss_bytes", 1.0, 0, 0),
+        ("system/process_rss_bytes", 4.0, 10, 10_500),
+        ("system/process_rss_bytes", 5.0, 21, 21_000),
+        ("system/tree", 1.0, 21, 21_000),
+    ]
+    assert resource_rows(report) == [("system/bill/hours", 2.0, 19)], "no dot beside a curve"

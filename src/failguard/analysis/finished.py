@@ -29,6 +29,7 @@ from failguard.episodes import Episodes
 from failguard.errors import ConfigurationError
 from failguard.recorder import Recorder
 from failguard.report.run_report import Compute, Overhead, Progress, RunReport
+from failguard.resources import RunWatch
 from failguard.settings import Settings
 
 __all__ = ["analyze"]
@@ -120,7 +121,8 @@ class _Replay:
         self.containment = Containment()
         self.episodes = Episodes(settings.ignore)
         accounting = Accounting(settings.overhead_budget)
-        self.recorder = Recorder(settings, "log", self.history, self.containment, accounting)
+        resources = RunWatch(settings.resources, self.history)
+        self.recorder = Recorder(settings, "log", self.history, self.containment, accounting, resources)
         self.detectors = by_event(detectors_for(settings))
         self.bad_looks = 0
         self.loss: float | None = None  # the newest one

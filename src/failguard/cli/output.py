@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from failguard.report.run_report import RunReport
 
-__all__ = ["one_line", "print_json", "say", "show", "write"]
+__all__ = ["one_line", "print_json", "say", "show", "table", "write"]
 
 MAX_WIDTH = 100
 LABEL_WIDTH = 12
@@ -40,6 +40,16 @@ def say_labelled(label: str, text: str) -> None:
         one_line(text), _width(), initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
     ) or [first]:
         typer.echo(line)
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as columns of equal width, the first row as the head."""
+    safe = [[one_line(cell) if cell else "" for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in safe) for i in range(len(safe[0]))]
+    for number, row in enumerate(safe):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if number == 0:
+            typer.echo("  ".join("-" * width for width in widths))
 
 
 def print_json(value: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,16 +23,27 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="Id of a local record or its beginning, its folder, or an MLflow run id.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Id of a local record or its beginning, its folder, or an MLflow run id.")
+    ],
     record_dir: Annotated[Path, typer.Option(help="Where local records are.")] = Path("failguard_runs"),
     html: Annotated[Path | None, typer.Option(help="Write the report as an HTML page.")] = None,
     md: Annotated[Path | None, typer.Option(help="Write the report as Markdown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+    resources: Annotated[
+        bool, typer.Option("--resources", help="Only what runs took of the machine; several are compared.")
+    ] = False,
 ) -> None:
     """Show or write the report of a run."""
     from failguard.cli.output import print_json, show, write
+    from failguard.errors import InputError
 
-    found = _find(run, record_dir)
+    if resources:
+        _compare(runs, record_dir, as_json)
+        return
+    if len(runs) != 1:
+        raise InputError(f"{len(runs)} runs are given. One has a report; several are compared with --resources.")
+    found = _find(runs[0], record_dir)
     if html is not None:
         write(html, found.to_html())
     if md is not None:
@@ -41,6 +52,27 @@ def report(
         print_json(found.to_dict())
     elif html is None and md is None:
         show(found)
+
+
+def _compare(runs: list[str], record_dir: Path, as_json: bool) -> None:
+    """What runs took, side by side."""
+    from failguard.cli.output import print_json, say, table
+
+    found = [_find(run, record_dir) for run in runs]
+    if as_json:
+        print_json([{"run": r.run.record_id, "name": r.run.run_name, **_without_series(r.resources)} for r in found])
+        return
+    from failguard.report.resources import compare_rows
+
+    table(compare_rows(found))
+    for report in found:
+        changes = report.resources.get("advice")
+        for item in changes if isinstance(changes, list) else ():
+            say(f"{report.run.run_name or report.run.record_id}: {item.get('change')} {item.get('evidence')}")
+
+
+def _without_series(resources: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in resources.items() if name != "series"}
 
 
 def _find(run: str, record_dir: Path) -> RunReport:

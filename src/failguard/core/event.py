@@ -21,6 +21,9 @@ class Event(str, Enum):
             validation
             EPOCH_END                    metrics of the epoch, validation included
         RUN_END                          or EXCEPTION when training raised or was interrupted
+
+    ``TICK`` comes at the end of a batch about every ten seconds, for what need not be looked at more often. ``IDLE``
+    comes from a thread of failguard's own while no batch ends: only the values of the observation may be looked at.
     """
 
     RUN_START = "run_start"
@@ -28,6 +31,8 @@ class Event(str, Enum):
     EPOCH_END = "epoch_end"
     RUN_END = "run_end"
     EXCEPTION = "exception"
+    TICK = "tick"
+    IDLE = "idle"
 
     def __str__(self) -> str:
         return self.value

@@ -205,13 +205,18 @@ class History:
 
     Attributes:
         steps: Quantities per training batch: ``"loss"``, ``"gradient_norm"`` (only at the steps where it was taken),
-            ``"step_s"`` (seconds from one batch's end to the next), ``"loss_scale"`` (of mixed precision).
+            ``"step_s"`` (seconds from one batch's end to the next), ``"loss_scale"`` (of mixed precision),
+            ``"process_memory_bytes"`` and ``"gpu_memory_bytes"`` (at the ends of some steps), ``"data_wait_share"``
+            (of the time of some steps in a row, 0 to 1).
         epochs: Metrics per epoch under the name they were logged with. ``"train_loss"`` is always the mean of the
             step losses of the epoch where those are known.
         improvement: The monitored metric's best epoch and the epochs waited since.
         monitor: Name of the monitored metric.
         facts: What is known of the model, optimizer, schedule and data.
         internals: Samples of what goes on inside the model, oldest first: the first 4 and the newest 60.
+        machine: Readings of the machine, about one a second, by the step in progress; ``"elapsed_s"`` is their time
+            since the start of the run. They are in no checkpoint and in no row of :meth:`rows`.
+        first_epoch_end: Step after the last one of the first epoch that this process saw, ``None`` until then.
     """
 
     monitor: str = "val_loss"
@@ -220,6 +225,8 @@ class History:
     steps: dict[str, Series] = field(default_factory=dict)
     epochs: dict[str, Series] = field(default_factory=dict)
     internals: list[Internals] = field(default_factory=list)
+    machine: dict[str, Series] = field(default_factory=dict)
+    first_epoch_end: int | None = None
 
     def add_internals(self, reading: Internals) -> None:
         """Keep one more sample of what goes on inside."""
@@ -232,6 +239,13 @@ class History:
         series = self.steps.get(name)
         if series is None:
             series = self.steps[name] = Series()
+        return series
+
+    def machine_series(self, name: str) -> Series:
+        """The series of a reading of the machine; an empty one is made when there is none yet."""
+        series = self.machine.get(name)
+        if series is None:
+            series = self.machine[name] = Series()
         return series
 
     def epoch_series(self, name: str) -> Series:

@@ -17,7 +17,8 @@ from failguard.core.observation import ExceptionFacts, Observation
 
 __all__ = ["Detector", "Example", "replay"]
 
-ALL_EVENTS = frozenset(Event)
+ALL_EVENTS = frozenset(Event) - {Event.TICK, Event.IDLE}  # these two only for detectors that ask for them
+TICK_STEPS = 256
 
 
 @runtime_checkable
@@ -61,6 +62,8 @@ class Example:
         monitor, mode, min_delta: As in FailGuard.
         exception: Raised at the end.
         internals: Samples of what goes on inside, oldest first.
+        machine: Readings of the machine, such as ``{"disk_free_bytes": [...]}``, spread evenly over the steps.
+        idle: Values of an observation while no batch ends, at the end of the run.
     """
 
     name: str
@@ -72,6 +75,8 @@ class Example:
     min_delta: float = 0.0
     exception: ExceptionFacts | None = None
     internals: Sequence[Internals] = ()
+    machine: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    idle: Mapping[str, float] | None = None
 
 
 def replay(detector: Detector, example: Example, *, every_steps: int = 16) -> list[Finding]:
@@ -116,13 +121,23 @@ def replay(detector: Detector, example: Example, *, every_steps: int = 16) -> li
                         losses.append(float(series[step]))
             while inside and inside[0].step <= step:
                 history.add_internals(inside.pop(0))
+            for name, series in example.machine.items():
+                readings = history.machine_series(name)
+                while len(readings) < min(len(series), -(-len(series) * (step + 1) // step_count)):
+                    readings.append(step, float(series[len(readings)]))
             if bad or step % every_steps == 0:
                 look(Event.STEP, step, epoch)
+            if step % TICK_STEPS == TICK_STEPS - 1:
+                look(Event.TICK, step, epoch)
         if epoch_count:
             metrics = {name: float(series[epoch]) for name, series in example.epochs.items() if epoch < len(series)}
             _end_epoch(history, metrics, losses, epoch, epoch_end - 1)
+            if history.first_epoch_end is None:
+                history.first_epoch_end = epoch_end
             validated = any(name.startswith("val") for name in metrics)
             look(Event.EPOCH_END, epoch_end - 1, epoch, values=metrics, validated=validated)
+    if example.idle is not None:
+        look(Event.IDLE, step_count - 1, epoch, values=example.idle)
     if example.exception is not None:
         look(Event.EXCEPTION, step_count, epoch, exception=example.exception)
     look(Event.RUN_END, step_count - 1, epoch)

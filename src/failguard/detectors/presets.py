@@ -30,8 +30,17 @@ from failguard.detectors.metric_non_finite import MetricNonFinite
 from failguard.detectors.metric_overfitting import MetricOverfitting
 from failguard.detectors.model_output_mismatch import ModelOutputMismatch
 from failguard.detectors.model_wrong_mode import ModelWrongMode
+from failguard.detectors.resource_disk_low import ResourceDiskLow
+from failguard.detectors.resource_gpu import ResourceGpuError, ResourceGpuThrottled, ResourceLowGpuUtilization
+from failguard.detectors.resource_gpu_memory_growth import ResourceGpuMemoryGrowth
+from failguard.detectors.resource_input_bound import ResourceInputBound
+from failguard.detectors.resource_memory_growth import ResourceMemoryGrowth
+from failguard.detectors.resource_oom import ResourceOom
 from failguard.detectors.run_exception import RunException
+from failguard.detectors.run_hang import RunHang
 from failguard.detectors.run_interrupted import RunInterrupted
+from failguard.detectors.run_slow_step import RunSlowStep
+from failguard.detectors.run_straggler import RunStraggler
 from failguard.detectors.update_ratio import UpdateTooLarge, UpdateTooSmall
 from failguard.detectors.weights_frozen import WeightsFrozen
 from failguard.detectors.weights_non_finite import WeightsNonFinite
@@ -69,7 +78,7 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
 
     - ``"minimal"``: values that are not finite, exceptions and interrupts.
     - ``"standard"``: also how model, loss, optimizer and data fit together, what goes on inside the model, spikes,
-      divergence, no learning, plateaus, oscillation and overfitting.
+      divergence, no learning, plateaus, oscillation and overfitting; and what the run takes of the machine.
     - ``"full"``: as ``"standard"`` in this release; it is where detectors that cost more will go.
     - A list: exactly these.
 
@@ -93,6 +102,7 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
             found += _setup() + _inside()
             found += [LossSpike(), LossDivergence(), LossNoLearning(), LossPlateau()]
             found += [LossOscillation(), MetricOverfitting()]
+            found += _resources()
         found += [RunException(), RunInterrupted()]
         if chosen != "minimal":
             found += _third_party()
@@ -127,6 +137,23 @@ def _inside() -> list[Detector]:
         UpdateTooSmall(),
         MetricDegeneratePredictions(),
         AmpScaleCollapse(),
+    ]
+
+
+def _resources() -> list[Detector]:
+    """What the run takes of the machine, and whether it goes on."""
+    return [
+        ResourceMemoryGrowth(),
+        ResourceGpuMemoryGrowth(),
+        ResourceInputBound(),
+        ResourceLowGpuUtilization(),
+        ResourceGpuThrottled(),
+        ResourceGpuError(),
+        ResourceDiskLow(),
+        ResourceOom(),
+        RunSlowStep(),
+        RunStraggler(),
+        RunHang(),
     ]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from failguard.diagnosis import clues_inside as inside
 from failguard.diagnosis import clues_learning as learning
 from failguard.diagnosis import clues_memory as memory
+from failguard.diagnosis import clues_resources as resources
 from failguard.diagnosis import clues_values as values
 from failguard.diagnosis import remedies as r
 from failguard.diagnosis.case import Case, Clue
@@ -262,8 +263,8 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "hardware_fault",
-        {**_BAD_VALUES, **_EXCEPTION},
-        (values.hardware_reports_errors, _raised("hardware_fault")),
+        {**_BAD_VALUES, **_EXCEPTION, "resource.gpu_error": 1.0, "resource.gpu_throttled": 1.0},
+        (values.hardware_reports_errors, resources.clocks_are_slowed, _raised("hardware_fault")),
         r.check_hardware,
         ("device",),
     ),
@@ -368,8 +369,8 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "slow_input_pipeline",
-        {"resource.input_bound": 2.0, "resource.low_gpu_utilization": 1.0},
-        (_found("resource.input_bound"), _found("resource.low_gpu_utilization", 0.5)),
+        {"resource.input_bound": 1.0, "resource.low_gpu_utilization": 0.5},
+        (resources.waits_for_data, resources.loads_alone, _found("resource.low_gpu_utilization", 0.5)),
         r.feed_faster,
         ("batch_size",),
     ),
@@ -377,17 +378,33 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow(
         "batch_size_too_large",
         {**_EXCEPTION, "resource.oom": 2.0},
-        (_raised("batch_size_too_large"), memory.device_memory, memory.host_memory),
+        (_raised("batch_size_too_large"), memory.device_memory, memory.host_memory, resources.nothing_leaks),
         r.smaller_batch,
         ("batch_size", "accumulate_batches", "precision"),
     ),
     CauseRow(
         "host_memory_leak",
-        {**_EXCEPTION, "resource.memory_growth": 1.0},
-        (_raised("host_memory_leak"), memory.host_memory, memory.shared_memory),
+        {**_EXCEPTION, "resource.memory_growth": 1.0, "resource.gpu_memory_growth": 1.0, "resource.oom": 0.5},
+        (
+            _raised("host_memory_leak"),
+            memory.host_memory,
+            memory.shared_memory,
+            resources.memory_grows,
+            resources.tensors_in_a_list,
+            resources.workers_grow,
+            resources.history_kept_against,
+        ),
         r.less_memory,
     ),
-    CauseRow("disk_full", {**_EXCEPTION, "resource.disk_low": 3.0}, (_raised("disk_full"),), r.free_disk),
+    CauseRow(
+        "retained_graph",
+        {**_EXCEPTION, "resource.memory_growth": 0.5, "resource.gpu_memory_growth": 1.0, "resource.oom": 0.5},
+        (resources.history_kept, _raised("retained_graph")),
+        r.detach_history,
+    ),
+    CauseRow(
+        "disk_full", {**_EXCEPTION, "resource.disk_low": 1.0}, (_raised("disk_full"), resources.disk_fills), r.free_disk
+    ),
     _of_exception("missing_file_or_column", r.find_file),
     _of_exception("serialization_failure", r.save_plainly),
     CauseRow(
@@ -399,8 +416,13 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     _of_exception("dtype_mismatch", r.match_dtypes, "precision"),
     _of_exception("device_mismatch", r.match_devices, "device"),
-    _of_exception("retained_graph", r.detach_history),
-    _of_exception("network_or_collective_failure", r.close_connection, "world_size"),
+    CauseRow(
+        "network_or_collective_failure",
+        {**_EXCEPTION, "run.hang": 1.0},
+        (_raised("network_or_collective_failure"), resources.ranks_wait),
+        r.close_connection,
+        ("world_size",),
+    ),
     _of_exception("user_code_error", r.fix_code),
 )
 """Every cause that can be named. Add a row to teach failguard another one."""

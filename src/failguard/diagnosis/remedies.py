@@ -10,9 +10,9 @@ from failguard.diagnosis.clues_learning import clipped_away, falls_without_bound
 from failguard.diagnosis.config_lint import MOST_DECAY, MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.rates import lower_rate, raised_rate
 from failguard.diagnosis.wording import count, number
+from failguard.resources.machine import usable_cpus
 
 __all__ = [
-    "feed_faster",
     "split_apart",
     "shuffle",
     "set_mode",
@@ -32,6 +32,7 @@ __all__ = [
     "close_connection",
     "connect_loss",
     "detach_history",
+    "feed_faster",
     "find_file",
     "fix_code",
     "free_disk",
@@ -311,14 +312,26 @@ def split_apart(case: Case) -> str:
 
 
 def feed_faster(case: Case) -> str:
-    """For a step that waits for data."""
-    ways = {
-        "keras": "dataset.prefetch(tf.data.AUTOTUNE) and map(..., num_parallel_calls=tf.data.AUTOTUNE)",
-        "torch": "DataLoader(num_workers=4, pin_memory=True, persistent_workers=True)",
-        "lightning": "DataLoader(num_workers=4, pin_memory=True, persistent_workers=True)",
-    }
-    way = ways.get(case.facts.framework)
-    return f"Load in parallel and ahead of the step{f': {way}' if way else ''}; do once what is done for every epoch."
+    """For a step that waits for its data."""
+    finding = next((f for f in case.findings if f.code == "resource.input_bound"), None)
+    workers = None if finding is None else finding.evidence.get("num_workers")
+    if case.facts.framework == "keras":
+        return (
+            "Prepare batches in the background: workers and use_multiprocessing of keras.utils.PyDataset, or "
+            "dataset.map(..., num_parallel_calls=AUTOTUNE).prefetch(AUTOTUNE); cache what is decoded again each epoch."
+        )
+    if workers is None:
+        return "Load in the background: DataLoader(num_workers=4, pin_memory=True, persistent_workers=True)."
+    cpus = usable_cpus()
+    more = min(max(4, 2 * int(workers)), max(int(cpus or 4) - 1, 1))
+    pinned = finding is not None and finding.evidence.get("pin_memory") == 1.0
+    pin = "" if pinned or not (case.facts.device or "").startswith("cuda") else ", pin_memory=True"
+    if more <= workers:
+        return (
+            f"num_workers={int(workers)} already uses the CPUs of this machine ({cpus or 0:g}): make each sample "
+            "cheaper (decode once and cache, smaller images, faster formats), or use a machine with more CPUs."
+        )
+    return f"Load in the background: num_workers {int(workers)} -> {more}{pin}, persistent_workers=True."
 
 
 def save_plainly(case: Case) -> str:
@@ -396,7 +409,12 @@ def match_devices(case: Case) -> str:
 
 
 def detach_history(case: Case) -> str:
-    """For a graph that is used twice."""
+    """For a graph that is used twice, or never let go."""
+    if case.root_code.startswith("resource."):
+        return (
+            "Store numbers instead of tensors between steps: loss.item() or loss.detach(); the same for outputs, "
+            "hidden states and metrics."
+        )
     return (
         "Detach what is carried from batch to batch (state.detach()), or call backward once on the sum of the losses."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -49,6 +50,7 @@ class FailGuard(GuardCallback, keras.callbacks.Callback):
     _watch: FitWatch | None = None
     _is_in_block: bool = False
     _failure: Exception | None = None
+    _validation_began_at: float | None = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """The fit begins."""
@@ -73,12 +75,16 @@ class FailGuard(GuardCallback, keras.callbacks.Callback):
         """A validation begins."""
         if self._watch is not None:
             self._watch.start_validation()
+            self._validation_began_at = perf_counter()
 
     @hook
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """A validation is over."""
+        """A validation is over: it is no part of a step."""
         if self._watch is not None:
             self._watch.end_validation()
+        if self._guard is not None and self._validation_began_at is not None:
+            self._guard.spent("validation", perf_counter() - self._validation_began_at)
+            self._validation_began_at = None
 
     @hook
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

@@ -14,6 +14,7 @@ from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
 from failguard.guard import Guard
+from failguard.keras.allocator import allocator_probe
 from failguard.keras.batches import BatchReader, arrays
 from failguard.keras.broadcast import broadcasts
 from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
@@ -23,6 +24,7 @@ from failguard.keras.loss import LossFacts, read_loss
 from failguard.keras.modes import ModeWatch
 from failguard.keras.output import read_output
 from failguard.keras.snapshot import BestWeights, MovingState, non_finite_variables
+from failguard.keras.step_time import StepTimer
 from failguard.keras.tap import Gate, Row, Tap, make_tap
 from failguard.settings import Settings
 
@@ -53,6 +55,7 @@ class FitWatch:
         self._moving: MovingState | None = None
         self._reader: BatchReader | None = None
         self._inside: InsideFit | None = None
+        self._timer: StepTimer | None = None
         self._modes: ModeWatch | None = None
         self._first_epoch: int | None = None
         self._in_epoch = False
@@ -82,7 +85,11 @@ class FitWatch:
         self._moving = guard.containment.run("statistics", MovingState, model)
         if guard.settings.detectors != "minimal":
             self._inside = guard.containment.run("looking inside", InsideFit, model, guard, self._facts)
+        probe = guard.containment.run("allocator", allocator_probe)
+        if probe is not None:
+            guard.resources.add_probe(f"{keras.backend.backend()} allocator", *probe)
         guard.start(self._facts)
+        self._timer = guard.containment.run("timing steps", StepTimer, model, guard)
         guard.containment.run("tap", self._put_on_tap, left_behind)
         if self.tap is None:
             guard.note(
@@ -105,10 +112,18 @@ class FitWatch:
 
     def close(self) -> None:
         """Take the wrappers off."""
+        self._close_timer(outer=True)
         if self._modes is not None:
             self._guard.containment.run("modes", self._modes.close)
         if self.tap is not None:
             self._guard.containment.run("taking the tap off", self.tap.uninstall)
+        self._close_timer(outer=False)
+
+    def _close_timer(self, *, outer: bool) -> None:
+        """The timer's wrapper lies around the tap's, its mark in the step within it."""
+        if self._timer is not None:
+            take_off = self._timer.spoil if outer else self._timer.close
+            self._guard.containment.run("taking the timer off", take_off)
 
     # After a call of the train function: one batch, or steps_per_execution of them
 
@@ -118,6 +133,8 @@ class FitWatch:
             return
         started = perf_counter()
         guard.containment.run(PART, self._look_at_steps, tap)
+        if self._timer is not None:
+            guard.containment.run("timing steps", self._timer.after_steps, guard.step)
         guard.accounting.add(PART, perf_counter() - started)
 
     def _on_step_error(self, error: BaseException) -> None:
@@ -264,6 +281,8 @@ class FitWatch:
     def settle(self) -> None:
         """The model is not in a step: take in what is left, and put statistics back after a bad batch."""
         guard = self._guard
+        if self._timer is not None:
+            self._timer.spoil()
         if self.tap is not None:
             rows = guard.containment.run(PART, self.tap.take, wait=True) or []
             self._take_in(rows)

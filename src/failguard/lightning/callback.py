@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any, ClassVar
 
 from failguard.adapter import GuardCallback, hook
@@ -11,12 +12,16 @@ from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.guard import Guard
 from failguard.lightning.again import training_step_again
+from failguard.lightning.checkpoints import checkpoint_bytes, checkpoint_folders
 from failguard.lightning.facts import gradient_scale, logger_run, read_facts
 from failguard.lightning.framework import callback_base
 from failguard.lightning.metrics import EpochMetrics, logs_at_epoch_end
 from failguard.lightning.rivals import watches
+from failguard.lightning.step_time import StepTimer
+from failguard.torch.allocator import allocator_probe
 from failguard.torch.device import DeviceStepWatch
 from failguard.torch.loss_scale import loss_scale
+from failguard.torch.ranks import COMPARE_EVERY, of_each_rank
 from failguard.torch.watch import StepWatch, drop_gradients
 
 __all__ = ["FailGuard"]
@@ -62,6 +67,9 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     _wants_stop: bool = False
     _has_agreed: bool = False
     _ranks: int = 1
+    _timer: StepTimer | None = None
+    _validation_began_at: float | None = None
+    _saving_since: float | None = None
 
     _state: Mapping[str, Any] | None = None  # from a checkpoint, or of the last fit
     _failure: Exception | None = None
@@ -99,6 +107,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing is measured here, but the last epoch may still be open."""
         self._close_late_epoch(trainer)
+        self._count_checkpoint()
         if self._watch is not None and self._guard is not None:
             self._watch.start_epoch(trainer.current_epoch)
             self._epoch_began_at = self._guard.step
@@ -113,6 +122,12 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         watch = self._watch
         if watch is not None:
             self._batch_idx = batch_idx
+            guard, timer = self._guard, self._timer
+            if guard is not None and timer is not None:
+                if self._saving_since is not None:
+                    guard.containment.run("checkpoints", self._count_checkpoint)
+                if guard.step >= timer.next_step:
+                    guard.containment.run("timing steps", timer.at_step)
             if watch.keeps_random:
                 watch.remember_random_state()
             watch.begin_batch(batch)
@@ -161,6 +176,9 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         watch.end_batch(factor=factor)
         if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
             self._agree(trainer)
+            if guard.step % COMPARE_EVERY == 0:
+                device = trainer.strategy.root_device
+                guard.resources.compare_ranks(of_each_rank(guard.resources.own_step_s, device))
 
     # One epoch
 
@@ -168,6 +186,10 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Remember what was logged before, to know what this validation logs."""
         if not trainer.sanity_checking:
+            self._count_checkpoint()
+            self._validation_began_at = perf_counter()
+            if self._timer is not None:
+                self._timer.spoil()
             self._metrics.start_validation(trainer.callback_metrics)
 
     @hook
@@ -175,6 +197,8 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         """The last validation of an epoch counts."""
         if not trainer.sanity_checking:
             self._metrics.end_validation(trainer.callback_metrics)
+            if self._validation_began_at is not None and self._guard is not None:
+                self._guard.spent("validation", perf_counter() - self._validation_began_at)
 
     @hook
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -209,6 +233,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     @hook
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The last epoch may still be open."""
+        self._count_checkpoint()
         self._close_late_epoch(trainer)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
@@ -257,6 +282,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         guard = self._guard
         if guard is not None and self._watch is not None:
             self._state = guard.containment.run("saving the guard's state", self._state_now, guard)
+            self._saving_since = perf_counter()  # no hook says when it is done; the next one comes soon after
         if self._state is not None:
             checkpoint.setdefault("callbacks", {})[self.state_key] = self._state
 
@@ -282,9 +308,28 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
             guard.containment.run("taking up the state of a checkpoint", self._take_up, guard, state)
         writes = bool(trainer.is_global_zero)
         run_id, address = logger_run(trainer) if writes else (None, None)
+        probe = guard.containment.run("allocator", allocator_probe, trainer.strategy.root_device)
+        if probe is not None:
+            guard.resources.add_probe("torch allocator", *probe)
+        for folder in guard.containment.run("folders of checkpoints", checkpoint_folders, trainer) or ():
+            guard.resources.add_directory(folder)
         guard.start(facts, writes=writes, mlflow_run_id=run_id, mlflow_tracking_uri=address)
         watch.start(guard, facts, trainer.optimizers)
         self._watch = watch
+        self._timer = StepTimer(trainer, guard, self.state_key)
+
+    def _count_checkpoint(self) -> None:
+        """A checkpoint was written since the last hook."""
+        since, self._saving_since = self._saving_since, None
+        guard = self._guard
+        if since is None or guard is None:
+            return
+        guard.spent("checkpoint", perf_counter() - since)
+        size = guard.containment.run("size of checkpoints", checkpoint_bytes, self._trainer)
+        if size is not None:
+            guard.resources.note_checkpoint(size)
+        if self._timer is not None:
+            self._timer.spoil()
 
     def _state_now(self, guard: Guard) -> dict[str, Any]:
         return {"guard": guard.state_dict(), "metrics": self._metrics.state_dict()}
@@ -323,6 +368,9 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
                 guard.note("Another rank asked to stop; its log says why.")
 
     def _finish(self, guard: Guard) -> None:
+        if self._timer is not None:
+            self._timer.close()
+        guard.containment.run("checkpoints", self._count_checkpoint)
         if self._watch is not None:
             guard.containment.run("settle", self._watch.settle)
             self._watch.close()
@@ -352,4 +400,7 @@ _OF_ONE_FIT = (
     "_wants_stop",
     "_has_agreed",
     "_ranks",
+    "_timer",
+    "_validation_began_at",
+    "_saving_since",
 )

@@ -18,6 +18,7 @@ __all__ = [
     "run_rows",
     "settings_rows",
     "similar_runs",
+    "with_unit",
 ]
 
 Rows = list[tuple[str, str]]
@@ -27,6 +28,11 @@ MAX_CELL = 300
 MAX_KEY = 100
 MAX_SIMILAR = 10
 MAX_SIMILAR_COLUMNS = 6
+# Parts of the resources that have a section of their own, or are not for people.
+_TOLD_ELSEWHERE = frozenset(
+    {"series", "errors", "samples", "interval_s", "sampler_cpu_s", "index", "time", "throughput", "bill", "advice"}
+    | {"hangs", "show_table", "utilization_histogram", "throttle_reasons"}
+)
 
 
 def run_rows(report: RunReport) -> Rows:
@@ -102,7 +108,7 @@ def resource_rows(report: RunReport) -> Rows:
 
 def environment_rows(report: RunReport) -> Rows:
     """Software and hardware."""
-    return _rows({_label(name): _with_unit(name, value) for name, value in _flat(report.environment)})
+    return _rows({_label(name): with_unit(name, value) for name, value in _flat(report.environment)})
 
 
 def overhead_rows(report: RunReport) -> Rows:
@@ -124,13 +130,13 @@ def overhead_rows(report: RunReport) -> Rows:
 def _resources(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         label = f"{prefix}{_label(name)}"
-        if name in ("series", "errors", "samples", "interval_s", "sampler_cpu_s", "index"):
+        if name in _TOLD_ELSEWHERE:
             continue
         if isinstance(value, Mapping) and "mean" in value:
-            mean, peak = (_with_unit(name, value.get(key)) for key in ("mean", "peak"))
+            mean, peak = (with_unit(name, value.get(key)) for key in ("mean", "peak"))
             # Of what runs short, the least is of interest.
             if name.endswith(("_available_bytes", "_free_bytes")):
-                yield label, f"{mean} on average, {_with_unit(name, value.get('min'))} at least"
+                yield label, f"{mean} on average, {with_unit(name, value.get('min'))} at least"
             else:
                 yield label, f"{mean} on average, {peak} at most"
         elif name == "gpus" and isinstance(value, list):
@@ -142,7 +148,7 @@ def _resources(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
         elif isinstance(value, list):
             yield label, "; ".join(str(v) for v in value) or None
         else:
-            yield label, _with_unit(name, value)
+            yield label, with_unit(name, value)
 
 
 def _rows(values: Mapping[str, Any]) -> Rows:
@@ -177,7 +183,7 @@ def _count(value: int | None) -> str | None:
 
 def _label(name: str) -> str:
     """``"process_rss_bytes"`` -> ``"Process RSS"``: the unit goes with the value."""
-    for unit in ("_bytes", "_percent", "_s", "_w", "_c"):
+    for unit in ("_bytes_per_s", "_bytes", "_percent", "_kwh", "_mhz", "_s", "_w", "_c"):
         if name.endswith(unit):
             name = name[: -len(unit)]
             break
@@ -186,18 +192,21 @@ def _label(name: str) -> str:
     return text[:1].upper() + text[1:] if len(words) > 1 or (text == name and "." not in name) else text
 
 
-def _with_unit(name: str, value: Any) -> Any:
+def with_unit(name: str, value: Any) -> Any:
+    """A measured value with the unit that its name ends in."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if name.endswith("_bytes"):
         return _bytes(value)
+    if name.endswith("_bytes_per_s"):
+        return f"{_bytes(value)}/s"
     if name.endswith("_percent"):
         return f"{value:.0f} %"
     if name.endswith("_share"):
         return percent(value)
     if name.endswith("_s"):
         return duration(value)
-    for ending, unit in (("_w", "W"), ("_c", "°C")):
+    for ending, unit in (("_w", "W"), ("_c", "°C"), ("_mhz", "MHz")):
         if name.endswith(ending):
             return f"{value:.0f} {unit}"
     return number(float(value))

@@ -17,6 +17,7 @@ from failguard.report.facts_table import (
     settings_rows,
     similar_runs,
 )
+from failguard.report.resources import bill_rows, hang_texts, time_rows
 from failguard.report.run_report import RunReport
 from failguard.report.summary import block, cause_title, one_line, percent, summarize
 from failguard.report.timeline import timeline
@@ -33,7 +34,7 @@ MAX_TRACE = 50_000  # characters; the whole trace is in error_trace.txt
 
 def to_html(report: RunReport) -> str:
     """See :meth:`RunReport.to_html`."""
-    pictures, memory, problem = _pictures(report)
+    pictures, problem = _pictures(report)
     run = report.run
     return (
         _environment()
@@ -42,9 +43,9 @@ def to_html(report: RunReport) -> str:
             **_common(report),
             title=one_line(run.run_name or run.experiment or run.record_id or "run", 120),
             plots=pictures,
-            memory=memory,
             plot_problem=problem,
             events=timeline(report),
+            hours=_hours(report),
             exception=report.exception,
             trace=_trace(report),
             issues=report.diagnosis.config_issues,
@@ -77,15 +78,34 @@ def _common(report: RunReport) -> dict[str, Any]:
     }
 
 
-def _pictures(report: RunReport) -> tuple[list[Plot], Plot | None, str]:
-    """Curves and memory, or none and the reason: a page without pictures is better than no page."""
+def _pictures(report: RunReport) -> tuple[list[Plot], str]:
+    """Curves, or none and the reason: a page without pictures is better than no page."""
     try:
-        from failguard.report.plots import memory_plot, plots
+        from failguard.report.plots import plots
 
-        return plots(report), memory_plot(report), ""
+        return plots(report), ""
     except Exception as error:  # noqa: BLE001 - whatever matplotlib raises
         logger.debug("failguard: the curves could not be drawn", exc_info=True)
-        return [], None, one_line(f"The curves could not be drawn: {type(error).__name__}: {error}", 300)
+        return [], one_line(f"The curves could not be drawn: {type(error).__name__}: {error}", 300)
+
+
+def _hours(report: RunReport) -> dict[str, Any]:
+    """The section about resources."""
+    try:
+        from failguard.report.resource_plots import resource_plots
+
+        pictures = resource_plots(report)
+    except Exception:  # noqa: BLE001 - as above
+        logger.debug("failguard: the use of resources could not be drawn", exc_info=True)
+        pictures = []
+    changes = report.resources.get("advice")
+    return {
+        "bill": bill_rows(report.resources),
+        "time": time_rows(report.resources),
+        "advice": changes if isinstance(changes, list) else [],
+        "hangs": hang_texts(report.resources),
+        "plots": pictures,
+    }
 
 
 def _trace(report: RunReport) -> str:

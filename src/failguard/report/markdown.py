@@ -15,6 +15,7 @@ from failguard.report.facts_table import (
     settings_rows,
     similar_runs,
 )
+from failguard.report.resources import markdown_lines
 from failguard.report.run_report import RunReport
 from failguard.report.summary import block, cause_title, one_line, percent, summarize
 from failguard.report.timeline import timeline
@@ -40,6 +41,7 @@ def _lines(report: RunReport) -> Iterator[str]:
         yield f"- **{label}:** {_text(text)}" if label else _text(text)
     yield from _table(("", ""), summary.numbers)
     yield from _causes(report)
+    yield from markdown_lines(report.resources, _text)
     events = timeline(report)
     if events:
         yield from ("", "## Timeline")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from failguard.diagnosis.wording import number
@@ -18,7 +18,7 @@ from failguard.report.run_report import RunReport
 from failguard.report.summary import one_line
 from failguard.report.timeline import marked
 
-__all__ = ["LegendEntry", "Plot", "memory_plot", "plots"]
+__all__ = ["LegendEntry", "Plot", "new_axes", "plots", "style_axes", "to_svg"]
 
 # Drawn in these colours, which the page then replaces: axes take its text colour, curves its palette.
 _COLOURS = {
@@ -36,7 +36,6 @@ WIDE_INCHES = (7.2, 2.7)
 NARROW_INCHES = (4.0, 2.5)  # for a phone, where the wide one would be too small to read
 LOG_RATIO = 50.0  # a span above which a linear axis would hide the small values
 MAX_LEGEND = 8
-LEAST_READINGS = 8
 LABEL_SHARE = 0.03  # of the axis, below which two labels would touch
 
 
@@ -110,30 +109,6 @@ def plots(report: RunReport) -> list[Plot]:
     return [plot for plot in drawn if plot is not None]
 
 
-def memory_plot(report: RunReport) -> Plot | None:
-    """Memory of the process over time; ``None`` where there are too few readings.
-
-    Raises:
-        Exception: Whatever matplotlib raises.
-    """
-    series = report.resources.get("series")
-    if not isinstance(series, Mapping):
-        return None
-    times, values = series.get("elapsed_s"), series.get("process_rss_bytes")
-    if not isinstance(times, list) or not isinstance(values, list):
-        return None
-    points = [(t, v / 1e6) for t, v in zip(times, values, strict=False) if _is_number(t) and _is_number(v)]
-    if len(points) < LEAST_READINGS:
-        return None
-    at, mean = map(list, zip(*points, strict=True))
-    curve = _Curve("memory of the process, MB", "second", at, mean, mean, mean, [])
-    return _draw(replace(report, findings=[], best={}), "Memory over time", [curve], "second")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _curves(rows: Sequence[dict[str, Any]]) -> list[_Curve]:
     found: dict[tuple[str, str], _Curve] = {}
     for row in rows:
@@ -168,14 +143,7 @@ def _draw(report: RunReport, title: str, curves: Sequence[_Curve | None], per: s
 def _picture(
     report: RunReport, known: Sequence[_Curve], per: str, size_inches: tuple[float, float]
 ) -> tuple[str, list[LegendEntry]]:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    width, height = size_inches
-    figure = Figure(figsize=size_inches, facecolor="none", edgecolor="none")
-    figure.set_layout_engine("none")
-    FigureCanvasSVG(figure)
-    axes = figure.add_axes((0.65 / width, 0.3 / height, 1 - 0.77 / width, 1 - 0.54 / height))
+    figure, axes = new_axes(size_inches)
     log = _wants_log(known)
     if log:
         axes.set_yscale("log")
@@ -187,8 +155,8 @@ def _picture(
         if any(high > low for low, high in zip(curve.low, curve.high, strict=True)):
             axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
     legend += _markers(report, axes, known, per)
-    _style(axes, log, x_ticks=8 if width > NARROW_INCHES[0] else 4)
-    return _svg(figure), legend
+    style_axes(axes, log=log)
+    return to_svg(figure), legend
 
 
 def _markers(report: RunReport, axes: Any, curves: Sequence[_Curve], per: str) -> list[LegendEntry]:
@@ -244,9 +212,23 @@ def _wants_log(curves: Sequence[_Curve]) -> bool:
     return min(values) > 0 and max(values) / min(values) > LOG_RATIO
 
 
-def _style(axes: Any, log: bool, x_ticks: int) -> None:
+def new_axes(size_inches: tuple[float, float]) -> tuple[Any, Any]:
+    """An empty figure and its axes, with room for numbers and labels. For :func:`to_svg`."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    width, height = size_inches
+    figure = Figure(figsize=size_inches, facecolor="none", edgecolor="none")
+    figure.set_layout_engine("none")
+    FigureCanvasSVG(figure)
+    return figure, figure.add_axes((0.65 / width, 0.3 / height, 1 - 0.77 / width, 1 - 0.54 / height))
+
+
+def style_axes(axes: Any, *, log: bool = False) -> None:
+    """Lines, ticks and letters, after everything is drawn."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+    x_ticks = 8 if axes.figure.get_figwidth() > NARROW_INCHES[0] else 4
     axes.set_facecolor("none")
     axes.set_axisbelow(True)
     axes.grid(visible=True, which="major", axis="y", color=GRID, linewidth=0.8, linestyle="-")
@@ -275,7 +257,8 @@ def _plain_text(text: Any) -> None:
     text.set_color(INK)
 
 
-def _svg(figure: Any) -> str:
+def to_svg(figure: Any) -> str:
+    """The ``<svg>`` element of a figure, in the colours of the page."""
     figure.canvas.draw_idle()
     for axes in figure.axes:
         for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["available_memory_bytes", "total_memory_bytes", "usable_cpus"]
+__all__ = ["available_memory_bytes", "container_readings", "total_memory_bytes", "usable_cpus"]
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -51,6 +51,28 @@ def total_memory_bytes() -> int | None:
     return min(amounts) if amounts else None
 
 
+def container_readings() -> dict[str, float]:
+    """What the control group of this process limits and holds.
+
+    Returns:
+        ``memory_limit_bytes`` and ``memory_used_bytes`` (without page cache) where memory is limited, and
+        ``cpu_throttled_s`` (so far, of all its processes together) where CPU time is. Absent where there is no limit.
+    """
+    found: dict[str, float] = {}
+    limit = _group_memory_limit_bytes()
+    if limit is not None:
+        found["memory_limit_bytes"] = float(limit)
+        used = _group_memory_used_bytes()
+        if used is not None:
+            found["memory_used_bytes"] = float(used)
+    if _group_cpus() is not None:
+        for line in (_read("cpu", "cpu.stat") or "").splitlines():
+            name, _, value = line.partition(" ")
+            if name in ("throttled_usec", "throttled_time") and value.isdigit():  # version 1 counts nanoseconds
+                found["cpu_throttled_s"] = int(value) / (1e6 if name == "throttled_usec" else 1e9)
+    return found
+
+
 def usable_cpus() -> float | None:
     """CPUs that this process may use: its affinity, or the quota of its control group where that is less.
 
@@ -86,14 +108,24 @@ def _group_folders(controller: str) -> list[Path]:
     return folders
 
 
+_found: dict[tuple[Path, Path, int, str, tuple[str, ...]], Path] = {}
+
+
 def _read(controller: str, *names: str) -> str | None:
     """The text of the first of these files that exists in the process's control group."""
+    key = (OWN_CGROUPS, CGROUP_ROOT, os.getpid(), controller, names)
+    try:  # a process seldom changes its group, and looking for the file costs more than reading it
+        return _found[key].read_text().strip()
+    except (KeyError, OSError):
+        pass
     for folder in _group_folders(controller):
         for name in names:
             try:
-                return (folder / name).read_text().strip()
+                text = (folder / name).read_text().strip()
             except OSError:
                 continue
+            _found[key] = folder / name
+            return text
     return None
 
 

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from failguard.resources.host import HostReadings
+from failguard.resources.tree import TreeReadings
+
 __all__ = ["ProcessReadings", "free_bytes"]
 
 LEAST_INTERVAL_S = 0.2  # processor time is counted in ticks of 10 ms: over less than this a share is noise
@@ -19,49 +22,79 @@ class ProcessReadings:
         unreadable: Quantities that could not be read, with the type of the error.
     """
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, directories: Sequence[str], pid: int | None = None) -> None:
         """Args:
         directories: Folders that are written to. They need not exist.
+        pid: The process; ``None`` for this one.
         """
         import psutil
 
         self._psutil = psutil
-        self._process = psutil.Process()
+        self._process = psutil.Process(pid)
+        self._is_other = pid is not None and pid != os.getpid()
         self._directories = directories
         self._before: tuple[float, float] | None = None  # wall and processor time of this process, s
         self._host_before: tuple[float, float] | None = None  # busy and all processor time of the host, s
         self._io_start: tuple[int, int] | None = None
+        self._tree = TreeReadings(self._process)
+        self._host = HostReadings()
         self.unreadable: dict[str, str] = {}
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """This process and its children, as of the last look."""
+        return self._tree.pids
 
     def read(self) -> dict[str, float]:
         """Read everything once.
 
         Returns:
-            ``process_rss_bytes``, ``process_threads``, ``process_cpu_percent`` (100 is one CPU), ``host_cpu_percent``
-            (100 is all CPUs), ``host_memory_available_bytes``, ``disk_free_bytes`` (the fullest of the disks),
+            ``process_rss_bytes``, ``process_threads``, ``process_open_files`` (descriptors, handles on Windows),
+            ``process_cpu_percent`` (100 is one CPU), ``host_cpu_percent`` (100 is all CPUs),
+            ``host_memory_available_bytes``, ``disk_free_bytes`` (the fullest of the disks),
             ``process_disk_read_bytes`` and ``process_disk_written_bytes`` (since the first reading). Shares of CPU time
-            need a second reading.
+            need a second reading. Now and then also those of :class:`~failguard.resources.tree.TreeReadings` and
+            :class:`~failguard.resources.host.HostReadings`, which cost more.
         """
         values: dict[str, float] = {}
-        self._take(values, "process_rss_bytes", lambda: float(self._process.memory_info().rss))
+        self._take(values, "process_rss_bytes", self._resident)
         self._take(values, "process_threads", lambda: float(self._process.num_threads()))
+        self._take(values, "process_open_files", self._open_files)
         self._take(values, "host_memory_available_bytes", _available)
         self._take(values, "disk_free_bytes", self._disk_free)
-        for name, read in (("cpu_percent", self._cpu), ("disk_bytes", self._io)):
+        for name, read in (
+            ("cpu_percent", self._cpu),
+            ("disk_bytes", self._io),
+            ("children", self._tree.read),
+            ("host", self._host.read),
+        ):
             try:
                 values.update(read())
             except Exception as error:  # noqa: BLE001 - psutil raises its own and the platform's errors
-                self.unreadable.setdefault(name, type(error).__name__)
+                self._note(name, error)
         return values
+
+    def _note(self, name: str, error: Exception) -> None:
+        """Remember that something could not be read. That another process has ended is no failure to read it."""
+        if not isinstance(error, self._psutil.NoSuchProcess):
+            self.unreadable.setdefault(name, type(error).__name__)
 
     def _take(self, values: dict[str, float], name: str, read: Callable[[], float | None]) -> None:
         try:
             value = read()
         except Exception as error:  # noqa: BLE001 - as above: one field less
-            self.unreadable.setdefault(name, type(error).__name__)
+            self._note(name, error)
             return
         if value is not None:
             values[name] = value
+
+    def _resident(self) -> float | None:
+        rss = float(self._process.memory_info().rss)
+        return rss if rss > 0 else None  # a process that has ended, and was not waited for
+
+    def _open_files(self) -> float | None:
+        count = getattr(self._process, "num_fds", None) or getattr(self._process, "num_handles", None)
+        return None if count is None else float(count())
 
     def _disk_free(self) -> float | None:
         free = [f for d in self._directories if (f := free_bytes(d)) is not None]
@@ -71,6 +104,9 @@ class ProcessReadings:
         """CPU shares since the last reading that was far enough away."""
         values = {}
         now, used = time.monotonic(), time.process_time()
+        if self._is_other:
+            times = self._process.cpu_times()
+            used = times.user + times.system
         if self._before is None:
             self._before, self._host_before = (now, used), self._host_times()
             return {}

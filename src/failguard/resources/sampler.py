@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from failguard.core.log import logger
+from failguard.resources.accelerators import Accelerators
 from failguard.resources.limits import MB, ResourceLimits
-from failguard.resources.nvml import GpuReadings
 from failguard.resources.process import ProcessReadings
 from failguard.resources.series import Course, Running
 
 __all__ = ["Sampler"]
 
 # Running totals and fixed sizes, of which only the last value says something.
-SINGLE_VALUES = frozenset({"process_disk_read_bytes", "process_disk_written_bytes", "memory_total_bytes"})
+SINGLE_VALUES = frozenset(
+    {
+        "process_disk_read_bytes",
+        "process_disk_written_bytes",
+        "container_memory_limit_bytes",
+        "gpu_allocation_retries",
+        "gpu_out_of_memory_events",
+    }
+)
+KEPT_SAMPLES = 4096  # that nobody has taken yet
+_NOT_DRAWN = frozenset({"memory_total_bytes", "energy_j", "throttle_reasons"})
 STOP_WAIT_S = 2.0  # a driver call can hang; the end of a run does not wait longer for it
 
 
@@ -33,11 +44,21 @@ class Sampler:
     """
 
     def __init__(
-        self, limits: ResourceLimits | None = None, directories: Sequence[str | os.PathLike[str]] = ()
+        self,
+        limits: ResourceLimits | None = None,
+        directories: Sequence[str | os.PathLike[str]] = (),
+        *,
+        probes: Mapping[str, Callable[[], Mapping[str, float]]] | None = None,
+        step: Callable[[], int] | None = None,
+        pid: int | None = None,
     ) -> None:
         """Args:
         limits: Interval and limits; ``None`` for the defaults.
         directories: Folders that are written to, for the free space on their disks. They need not exist yet.
+        probes: Readings of others by name, such as those of a framework's allocator; called on the sampling thread.
+            They give numbers with units in their names. One that raises is left out from then on.
+        step: Tells the training step of a sample.
+        pid: The process to sample; ``None`` for this one.
         """
         self.limits = limits or ResourceLimits()
         self.error: BaseException | None = None
@@ -52,8 +73,11 @@ class Sampler:
         self._cpu_s_before = 0.0
         self._samples = 0
         self._values: dict[str, Running] = {}
-        self._gpu_values: list[dict[str, Running]] = []
-        self._gpu_names: list[dict[str, Any]] = []
+        self._gpus: Accelerators | None = None
+        self._probes = dict(probes or {})
+        self._step = step
+        self._sampled_pid = pid
+        self._new: deque[tuple[int, dict[str, float]]] = deque(maxlen=KEPT_SAMPLES)
         self._course = Course()
         self._unreadable: dict[str, str] = {}
         self._problem: str | None = None
@@ -81,6 +105,19 @@ class Sampler:
             with self._lock:
                 self._problem = f"The sampling thread did not end within {STOP_WAIT_S:g} s."
 
+    def add_directory(self, directory: str | os.PathLike[str]) -> None:
+        """One more folder that is written to, such as that of checkpoints."""
+        path = _absolute(directory)
+        if path not in self._directories:
+            self._directories.append(path)
+
+    def take_new(self) -> list[tuple[int, dict[str, float]]]:
+        """The samples since the last call, oldest first: the training step and the readings of the moment."""
+        taken = []
+        while self._new:
+            taken.append(self._new.popleft())
+        return taken
+
     def summary(self) -> dict[str, Any]:
         """What was measured so far.
 
@@ -89,8 +126,8 @@ class Sampler:
             for each quantity that was read (``process_rss_bytes``, ``process_threads``, ``process_cpu_percent``,
             ``host_cpu_percent``, ``host_memory_available_bytes``, ``disk_free_bytes``) its ``start``, ``min``,
             ``mean``, ``peak`` and ``last``; ``process_disk_read_bytes`` and ``process_disk_written_bytes`` since the
-            start; ``gpus``: one dict a card with ``index``, ``name``, ``memory_total_bytes`` and the statistics of
-            ``utilization_percent``, ``memory_used_bytes``, ``process_memory_bytes``, ``power_w``, ``temperature_c``;
+            start; what probes gave; ``gpus``: one dict a card, see
+            :meth:`~failguard.resources.gpu_record.GpuRecord.to_dict`;
             ``series``: the course over time as lists of equal length, at most 512 points (``gpu0_...`` is the first of
             ``gpus``); ``limits_exceeded``: sentences; ``unreadable``: quantities that could not be read; ``errors``:
             what went wrong with sampling itself. Empty parts are absent, except ``limits_exceeded``.
@@ -106,11 +143,8 @@ class Sampler:
             if self._elapsed_s > 0:
                 summary["sampler_cpu_share"] = self._cpu_s / self._elapsed_s
             summary.update(_numbers(self._values))
-            if self._gpu_names:
-                summary["gpus"] = [
-                    {**known, **_numbers(values)}
-                    for known, values in zip(self._gpu_names, self._gpu_values, strict=True)
-                ]
+            if self._gpus is not None and self._gpus.records:
+                summary["gpus"] = self._gpus.to_dicts()
             summary["limits_exceeded"] = self._exceeded()
             if self._samples:
                 summary["series"] = self._course.to_dict()
@@ -135,12 +169,11 @@ class Sampler:
         gpus = None
         stop = self._stop
         try:
-            process = ProcessReadings(self._directories)
+            process = ProcessReadings(self._directories, self._sampled_pid)
             self._sample(process, None)  # before NVML, which can take long to start
-            gpus = GpuReadings()
+            gpus = Accelerators()
             with self._lock:
-                self._gpu_names = [{"index": g.index, "name": g.name} for g in gpus.gpus]
-                self._gpu_values = [{} for _ in gpus.gpus]
+                self._gpus = gpus
                 if gpus.problem is not None:
                     self._unreadable["gpus"] = gpus.problem
             while not stop.wait(self.limits.interval_s):
@@ -153,23 +186,38 @@ class Sampler:
             if gpus is not None:
                 gpus.close()
 
-    def _sample(self, process: ProcessReadings, gpus: GpuReadings | None) -> None:
-        values = process.read()
-        cards = [] if gpus is None else gpus.read()
+    def _sample(self, process: ProcessReadings, gpus: Accelerators | None) -> None:
+        values = {**process.read(), **self._probed()}
+        cards = [] if gpus is None else gpus.read(process.pids)
+        step = self._step() if self._step is not None else 0
         with self._lock:
             # Monotonic by definition; a suspended machine or a faulty clock must not make time run backwards.
             self._elapsed_s = max(time.monotonic() - self._started_at, self._elapsed_s)
             for name, value in values.items():
                 self._values.setdefault(name, Running()).add(value)
-            for running, card in zip(self._gpu_values, cards, strict=False):
-                for name, value in card.items():
-                    running.setdefault(name, Running()).add(value)
+            if gpus is not None:
+                for record, card in zip(gpus.records, cards, strict=False):
+                    record.add(self._elapsed_s, card)
+                self._new.append((step, {"elapsed_s": self._elapsed_s, **values, **gpus.together(cards)}))
+            else:
+                self._new.append((step, {"elapsed_s": self._elapsed_s, **values}))
             for index, card in enumerate(cards):
-                values.update({f"gpu{index}_{name}": v for name, v in card.items() if name != "memory_total_bytes"})
+                values.update({f"gpu{index}_{name}": v for name, v in card.items() if name not in _NOT_DRAWN})
             self._course.add(self._elapsed_s, values)
             self._unreadable.update(process.unreadable)
             self._samples += 1
             self._cpu_s = self._cpu_s_before + time.thread_time()  # of this thread, from its start
+
+    def _probed(self) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for name, read in list(self._probes.items()):
+            try:
+                values.update({key: float(value) for key, value in read().items()})
+            except Exception as error:  # noqa: BLE001 - a framework that is on its way out, or a driver
+                del self._probes[name]
+                with self._lock:
+                    self._unreadable[name] = type(error).__name__
+        return values
 
     def _exceeded(self) -> list[str]:
         exceeded = []

@@ -15,6 +15,7 @@ __all__ = ["AlertSink"]
 
 LEAST_GAP_S = 60.0  # between two messages of a run that goes on
 MOST_MESSAGES = 10  # of one run, beside the last one
+STACK_CHARACTERS = 2_000  # of a message
 
 
 class AlertSink:
@@ -88,8 +89,18 @@ class AlertSink:
         if self._held_back:
             lines.append(f"Messages held back in between: {self._held_back}.")
             self._held_back = 0
-        self._failures += self._messenger.send(title, "\n".join(lines), report)
+        self._failures += self._messenger.send(title, "\n".join(lines) + _stacks(report), report)
 
 
 def _alarming(report: RunReport) -> list[Finding]:
     return [f for f in report.findings if f.severity.rank >= Severity.ERROR.rank]
+
+
+def _stacks(report: RunReport) -> str:
+    """Where the training thread of a hung run is."""
+    hangs = report.resources.get("hangs")
+    stacks = hangs[-1].get("stacks") if isinstance(hangs, list) and hangs else None
+    if not stacks:
+        return ""
+    name, text = next(iter(stacks.items()))
+    return f"\n\n{name}:\n{text[-STACK_CHARACTERS:]}"

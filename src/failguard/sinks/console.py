@@ -11,6 +11,7 @@ from typing import IO
 
 from failguard.core.finding import Finding, Severity, Status
 from failguard.core.log import logger
+from failguard.report.resources import bill_rows, time_rows, usage_rows
 from failguard.report.run_report import RunReport
 from failguard.report.summary import EARLY_STOP, Summary, one_line, place, summarize
 
@@ -50,7 +51,9 @@ class Console:
                 logger.warning("failguard: %s: %s [%s]", finding.severity, _sentence(finding), finding.code)
 
     def finish(self, report: RunReport) -> None:
-        """Say how the run ended."""
+        """Say how the run ended, and before that what it took where the user asked for it."""
+        if report.resources.get("show_table") is True:
+            _print(_resource_table(report))
         summary = summarize(report)
         if summary.tone == "calm":
             if report.root is not None and report.root.code == EARLY_STOP:
@@ -99,6 +102,34 @@ def _plain(report: RunReport, summary: Summary) -> str:
     lines = [f"failguard: {summary.headline}"]
     lines += [f"  {label + ':':<13}{text}" if label else "" for label, text in _rows(report, summary)]
     return "\n".join(lines) + "\n"
+
+
+def _resource_table(report: RunReport) -> str:
+    """What the run took, with the changes that would save most."""
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+    from rich.text import Text
+
+    resources = report.resources
+    table = Table(title=Text("failguard: what the run took"), title_justify="left", show_header=False)
+    for label, text in [*bill_rows(resources), *time_rows(resources), *usage_rows(resources)]:
+        table.add_row(Text(label), Text(text))
+    changes = resources.get("advice")
+    for item in changes if isinstance(changes, list) else ():
+        table.add_row(Text("What would help"), Text(one_line(f"{item.get('change')} {item.get('evidence')}", 300)))
+    target = io.TextIOWrapper(io.BytesIO(), encoding=_encoding(sys.stderr), errors="replace")
+    width = min(max(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, LEAST_WIDTH), MAX_WIDTH)
+    console = RichConsole(
+        file=target,
+        width=width,
+        force_terminal=_is_terminal(sys.stderr),
+        force_jupyter=False,
+        emoji=False,
+        markup=False,
+    )
+    with console.capture() as captured:
+        console.print(table)
+    return "\n" + captured.get()
 
 
 def _panel(report: RunReport, summary: Summary) -> str:

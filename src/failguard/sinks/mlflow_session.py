@@ -218,6 +218,12 @@ class Session:
             self._log(metrics=batch)
             for name, _, start in batch:
                 self.sent[name] = max(start, self.sent.get(name, -1))
+        course = values.course_rows(report, self.sent)
+        for i in range(0, len(course), BATCH):
+            timed = course[i : i + BATCH]
+            self._log_course(timed)
+            for name, _, step, _ in timed:
+                self.sent[name] = max(step, self.sent.get(name, -1))
 
     def end(self, report: RunReport) -> None:
         """Send what is left. What matters most goes first: time may run out."""
@@ -305,6 +311,12 @@ class Session:
             pairs = []
         if pairs or entities:
             self.client.log_batch(self.run_id, metrics=entities, tags=pairs)
+
+    def _log_course(self, rows: list[values.TimedRow]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, time_ms, step) for name, value, step, time_ms in rows]
+        self.client.log_batch(self.run_id, metrics=metrics)
 
     def _send_artifacts(self, report: RunReport) -> None:
         """Upload the files of the local record, or render them where there is none."""

@@ -15,7 +15,18 @@ from failguard.core.finding import Status
 from failguard.core.redaction import cut
 from failguard.report.run_report import RunReport
 
-__all__ = ["MetricRow", "metric_rows", "note", "params", "resource_rows", "run_status", "tags", "valid_name"]
+__all__ = [
+    "MetricRow",
+    "TimedRow",
+    "course_rows",
+    "metric_rows",
+    "note",
+    "params",
+    "resource_rows",
+    "run_status",
+    "tags",
+    "valid_name",
+]
 
 # MLflow's limits: mlflow.utils.validation.
 MAX_PARAM = 6_000
@@ -23,7 +34,11 @@ MAX_TAG = 8_000
 MAX_NAME = 250
 MAX_PARAMS = 500  # ours: more is a data set, not a configuration
 
+COURSE_EVERY_S = 10.0  # as MLflow's own system metrics
+NEXT_READING = 10
+
 MetricRow = tuple[str, float, int]  # name, value, step
+TimedRow = tuple[str, float, int, int]  # name, value, step, time in milliseconds
 
 _ILLEGAL = re.compile(r"[^\w.\- :/]")
 
@@ -63,13 +78,49 @@ def metric_rows(history: Sequence[Mapping[str, Any]], sent: Mapping[str, int], *
 
 
 def resource_rows(report: RunReport) -> list[MetricRow]:
-    """The resource summary as ``system/...`` metrics at the run's last step."""
+    """The resource summary as ``system/...`` metrics at the run's last step, without what has a course over time."""
     step = max(report.progress.steps - 1, 0)
+    series = report.resources.get("series")
+    course = set(series) if isinstance(series, Mapping) else set()
+    single = {name: value for name, value in report.resources.items() if name not in course}
     return [
         (valid_name(f"system/{name}"), float(value), step)
-        for name, value in _flat(report.resources, "/")
+        for name, value in _flat(single, "/")
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     ]
+
+
+def course_rows(report: RunReport, sent: Mapping[str, int]) -> list[TimedRow]:
+    """The course of each sampled quantity, for MLflow's page of system metrics. At most one point in ten seconds.
+
+    Args:
+        report: The report.
+        sent: Metric name to the newest step that was sent.
+
+    Returns:
+        ``(name, value, step, time)`` with the seconds since the start as the step, and the time in milliseconds since
+        1970.
+    """
+    series = report.resources.get("series")
+    if not isinstance(series, Mapping) or not isinstance(series.get("elapsed_s"), list):
+        return []
+    began_ms = start_ms(report)
+    chosen: list[tuple[int, float]] = []
+    for i, elapsed_s in enumerate(series["elapsed_s"]):
+        if not chosen or elapsed_s - chosen[-1][1] >= COURSE_EVERY_S:
+            chosen.append((i, elapsed_s))
+    rows = []
+    for name, values in series.items():
+        key = valid_name(f"system/{name}")
+        if name == "elapsed_s" or not isinstance(values, list):
+            continue
+        for i, elapsed_s in chosen:
+            # A quantity that is read less often stands for the time until its next reading.
+            value = next((v for v in values[i : i + NEXT_READING] if v is not None), None)
+            step = int(elapsed_s)
+            if value is not None and math.isfinite(value) and step > sent.get(key, -1):
+                rows.append((key, float(value), step, began_ms + int(elapsed_s * 1000)))
+    return rows
 
 
 def params(report: RunReport) -> dict[str, str]:

@@ -15,12 +15,14 @@ from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.errors import ConfigurationError, InputError
 from failguard.guard import Guard
+from failguard.torch.allocator import allocator_probe
 from failguard.torch.device import DeviceStepWatch
 from failguard.torch.inspect import loss_module_name, model_facts, optimizer_facts, settings_of, versions
 from failguard.torch.locate import call_model
 from failguard.torch.loss_scale import loss_scale
 from failguard.torch.measure import loss_value
-from failguard.torch.ranks import any_rank, rank, world_size
+from failguard.torch.ranks import COMPARE_EVERY, any_rank, of_each_rank, rank, world_size
+from failguard.torch.step_time import StepTimer
 from failguard.torch.watch import StepWatch, drop_gradients
 
 __all__ = ["FailGuard"]
@@ -80,6 +82,7 @@ class FailGuard(GuardCallback):
         self._update = _Update(model, optimizers)
         self._scaler = scaler if scaler is not None else getattr(optimizers[0] if optimizers else None, "scaler", None)
         self._watch: StepWatch | None = None
+        self._timer: StepTimer | None = None
         self._device = torch.device("cpu")
         self._ranks = 1
         self._epoch = 0
@@ -155,6 +158,9 @@ class FailGuard(GuardCallback):
             )
         if self._watch is not None:
             self._watch.close()
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
         self._end()
         self._watch = None
         failure = guard.failure()
@@ -208,7 +214,11 @@ class FailGuard(GuardCallback):
             device=str(self._device),
             world_size=self._ranks,
         )
+        probe = allocator_probe(self._device)
+        if probe is not None:
+            guard.resources.add_probe("torch allocator", *probe)
         guard.start(facts, writes=rank() == 0)
+        self._timer = StepTimer(self._model, self._optimizers, guard)
         watch.start(guard, facts)
         guard.start_epoch(0)
         if watch.keeps_random:
@@ -231,10 +241,14 @@ class FailGuard(GuardCallback):
         if not allowed:
             drop_gradients(self._update)
         watch.end_batch()
+        if self._timer is not None and guard.step >= self._timer.next_step:
+            guard.containment.run("timing steps", self._timer.at_step)
         if watch.keeps_random:
             watch.remember_random_state()
         if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
             self._agree(guard)
+            if guard.step % COMPARE_EVERY == 0:
+                guard.resources.compare_ranks(of_each_rank(guard.resources.own_step_s, self._device))
         return allowed
 
     def _scale(self) -> Any:
@@ -254,6 +268,9 @@ class FailGuard(GuardCallback):
         if self._watch is None:
             return
         self._watch.settle()
+        guard.spent("validation")
+        if self._timer is not None:
+            self._timer.spoil()
         numbers: dict[str, float] = {}
         for name, value in metrics.items():
             try:

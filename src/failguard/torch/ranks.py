@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import distributed
 
-__all__ = ["any_rank", "rank", "world_size"]
+__all__ = ["COMPARE_EVERY", "any_rank", "of_each_rank", "rank", "world_size"]
+
+COMPARE_EVERY = 256  # steps between two comparisons of what ranks take for their own part of a step
 
 
 def world_size() -> int:
@@ -23,3 +25,11 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     total = torch.tensor(int(flag), device=device)
     distributed.all_reduce(total, op=distributed.ReduceOp.MAX)
     return bool(total.item())
+
+
+def of_each_rank(value: float, device: torch.device) -> list[float]:
+    """The value of each rank, by rank. Every rank must call it at the same step."""
+    own = torch.tensor([value], dtype=torch.float32, device=device)
+    found = [torch.empty_like(own) for _ in range(world_size())]
+    distributed.all_gather(found, own)
+    return [float(x.item()) for x in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +16,7 @@ from failguard.core.finding import Finding, Where
 from failguard.errors import InputError
 from failguard.guard import Guard
 from failguard.torch.batches import BatchReader
+from failguard.torch.explain import explain
 from failguard.torch.graph import read_graph
 from failguard.torch.inspect import add_graph_facts, loss_module_name
 from failguard.torch.locate import locate
@@ -311,6 +312,10 @@ class StepWatch:
             run_again=None if again is None else lambda: again(batch),
             random_state=random,
         )
+
+    def explain(self, finding: Finding) -> Mapping[str, float]:
+        """More evidence for a finding about resources; see :func:`failguard.torch.explain.explain`."""
+        return explain(finding, self._facts.batch_size)
 
     # How it is done
 

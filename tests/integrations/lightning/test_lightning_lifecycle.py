@@ -361,7 +361,7 @@ def test_a_guard_that_cannot_be_set_up_leaves_training_alone(kit, contained, mon
 
 
 def test_a_sampler_that_raises_is_retired(kit, contained, monkeypatch):
-    monkeypatch.setattr("failguard.recorder.Sampler.start", lambda self: 1 / 0)
+    monkeypatch.setattr("failguard.resources.run_watch.Sampler.start", lambda self: 1 / 0)
     report = kit.fit(kit.guard(resources=True)).report
     assert report.status == "completed"
     assert any("sampler" in e.part for e in report.part_errors)

@@ -69,3 +69,57 @@ def test_ranks_stop_together(tmp_path):
     assert world == 2
     assert errors == []
     assert status == "stopped"
+
+
+SLOW_RANK = """
+import json, sys, time
+from pathlib import Path
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from failguard.detectors.run_straggler import RunStraggler
+from failguard.torch import FailGuard
+
+def batches(slow):
+    for step in range(600):
+        if slow:
+            time.sleep(0.015)
+        yield torch.randn(4, 4)
+
+def train(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with FailGuard(model, optimizer, detectors=[RunStraggler(least_rounds=2)], sinks=[]) as guard:
+        for x in batches(slow=rank == 1):
+            optimizer.zero_grad()
+            loss = model(x).pow(2).mean()
+            loss.backward()
+            if guard.step(loss=loss):
+                optimizer.step()
+    report = guard.report
+    Path(folder, f"{rank}.json").write_text(json.dumps([
+        [(f.code, f.evidence["rank"], f.evidence["own_s"]) for f in report.findings],
+        [e.message for e in report.part_errors],
+    ]))
+    dist.destroy_process_group()
+
+if __name__ == "__main__":
+    mp.spawn(train, (sys.argv[1],), nprocs=2)
+"""
+
+
+def test_the_slow_rank_is_named_on_every_rank(tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW_RANK)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=240, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in (0, 1):
+        findings, errors = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert errors == []
+        ((code, slow, own_s),) = findings
+        assert (code, slow) == ("run.straggler", 1.0)
+        assert own_s > 0.01
