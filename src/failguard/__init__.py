@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from failguard.core.decision import Action
     from failguard.core.diagnosis import Cause, Diagnosis
     from failguard.core.finding import Finding, Severity, Status
-    from failguard.errors import ConfigurationError, FailGuardError, InputError, TrainingFailure
+    from failguard.data.thresholds import DataThresholds
+    from failguard.data.validate import validate_dataset
+    from failguard.errors import ConfigurationError, DataQualityError, FailGuardError, InputError, TrainingFailure
     from failguard.policy import Policy
     from failguard.report.run_report import RunReport
     from failguard.resources import ResourceLimits
@@ -25,6 +27,8 @@ _HOMES = {
     "Action": "failguard.core.decision",
     "Cause": "failguard.core.diagnosis",
     "ConfigurationError": "failguard.errors",
+    "DataQualityError": "failguard.errors",
+    "DataThresholds": "failguard.data.thresholds",
     "Diagnosis": "failguard.core.diagnosis",
     "FailGuardError": "failguard.errors",
     "FailureDetector": "failguard.analysis",
@@ -37,12 +41,15 @@ _HOMES = {
     "Status": "failguard.core.finding",
     "TrainingFailure": "failguard.errors",
     "analyze": "failguard.analysis",
+    "validate_dataset": "failguard.data.validate",
 }
 
 __all__ = [
     "Action",
     "Cause",
     "ConfigurationError",
+    "DataQualityError",
+    "DataThresholds",
     "Diagnosis",
     "FailGuardError",
     "FailureDetector",
@@ -56,6 +63,7 @@ __all__ = [
     "TrainingFailure",
     "__version__",
     "analyze",
+    "validate_dataset",
 ]
 
 
