@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from failguard.core.decision import Action
     from failguard.core.diagnosis import Cause, Diagnosis
     from failguard.core.finding import Finding, Severity, Status
+    from failguard.data.split import check_split
     from failguard.data.thresholds import DataThresholds
     from failguard.data.validate import validate_dataset
     from failguard.errors import ConfigurationError, DataQualityError, FailGuardError, InputError, TrainingFailure
@@ -41,6 +42,7 @@ _HOMES = {
     "Status": "failguard.core.finding",
     "TrainingFailure": "failguard.errors",
     "analyze": "failguard.analysis",
+    "check_split": "failguard.data.split",
     "validate_dataset": "failguard.data.validate",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "TrainingFailure",
     "__version__",
     "analyze",
+    "check_split",
     "validate_dataset",
 ]
 
