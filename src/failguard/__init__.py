@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from failguard.core.decision import Action
     from failguard.core.diagnosis import Cause, Diagnosis
     from failguard.core.finding import Finding, Severity, Status
+    from failguard.data.false_positives import analyze_false_positives
     from failguard.data.split import check_split
     from failguard.data.thresholds import DataThresholds
     from failguard.data.validate import validate_dataset
@@ -42,6 +43,7 @@ _HOMES = {
     "Status": "failguard.core.finding",
     "TrainingFailure": "failguard.errors",
     "analyze": "failguard.analysis",
+    "analyze_false_positives": "failguard.data.false_positives",
     "check_split": "failguard.data.split",
     "validate_dataset": "failguard.data.validate",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "TrainingFailure",
     "__version__",
     "analyze",
+    "analyze_false_positives",
     "check_split",
     "validate_dataset",
 ]
