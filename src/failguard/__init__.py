@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from failguard.core.diagnosis import Cause, Diagnosis
     from failguard.core.finding import Finding, Severity, Status
     from failguard.data.false_positives import analyze_false_positives
+    from failguard.data.profile import profile_dataset
     from failguard.data.split import check_split
     from failguard.data.thresholds import DataThresholds
     from failguard.data.validate import validate_dataset
@@ -45,6 +46,7 @@ _HOMES = {
     "analyze": "failguard.analysis",
     "analyze_false_positives": "failguard.data.false_positives",
     "check_split": "failguard.data.split",
+    "profile_dataset": "failguard.data.profile",
     "validate_dataset": "failguard.data.validate",
 }
 
@@ -69,6 +71,7 @@ __all__ = [
     "analyze",
     "analyze_false_positives",
     "check_split",
+    "profile_dataset",
     "validate_dataset",
 ]
 
