@@ -13,6 +13,7 @@ from failguard._version import __version__
 
 if TYPE_CHECKING:
     from failguard.analysis import FailureDetector, analyze
+    from failguard.core.data_checks import DataChecks
     from failguard.core.decision import Action
     from failguard.core.diagnosis import Cause, Diagnosis
     from failguard.core.finding import Finding, Severity, Status
@@ -30,6 +31,7 @@ _HOMES = {
     "Action": "failguard.core.decision",
     "Cause": "failguard.core.diagnosis",
     "ConfigurationError": "failguard.errors",
+    "DataChecks": "failguard.core.data_checks",
     "DataQualityError": "failguard.errors",
     "DataThresholds": "failguard.data.thresholds",
     "Diagnosis": "failguard.core.diagnosis",
@@ -54,6 +56,7 @@ __all__ = [
     "Action",
     "Cause",
     "ConfigurationError",
+    "DataChecks",
     "DataQualityError",
     "DataThresholds",
     "Diagnosis",

@@ -199,7 +199,8 @@ def _placeholder(x: NDArray[np.float64], limit: DataThresholds) -> tuple[float, 
         share = float(counts[end] / len(x))
         others = np.delete(counts, end)
         # Other values of a measured quantity are not as frequent; and zero is usually meant.
-        is_frequent = counts[end] >= 3 and share >= limit.placeholder_share and counts[end] > 2 * np.median(others)
+        is_frequent = counts[end] >= 3 and share >= limit.placeholder_share
+        is_frequent = is_frequent and (counts[end] > 2 * np.median(others) or gap > 10.0 * rest)
         if is_frequent and gap > 2.0 * rest and values[end] != 0:
             return float(values[end]), share
     return None

@@ -16,7 +16,9 @@ __all__ = ["ColumnFacts", "Scan", "example_rows", "scan"]
 
 SAMPLE_ROWS = 100_000
 SAMPLE_CELLS = 8_000_000
-KEPT_HASHES = 16_777_216  # of rows, 128 MB; of larger tables every 2nd, 4th, ... hash value is kept
+KEPT_HASHES = (
+    4_194_304  # of rows, 100 MB with what belongs to them; of larger tables every 2nd, 4th, ... hash value is kept
+)
 KEPT_EXTREMES = 32  # smallest and largest values of each column
 MOST_VALUES = 1_000  # distinct values of a column that are counted exactly
 EXAMPLES = 5

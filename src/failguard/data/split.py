@@ -40,7 +40,7 @@ def check_split(
 ) -> DataReport:
     """Compare training and validation data: rows in both, near-duplicates, drift, labels and time.
 
-    Overlap is counted among all rows up to 16.8 million of each part. Near-duplicates, drift and the domain classifier
+    Overlap is counted among all rows up to 4.2 million of each part. Near-duplicates, drift and the domain classifier
     use even samples.
 
     Args:

@@ -59,7 +59,7 @@ def validate_dataset(
 
     Counts (missing and infinite cells, classes, range, duplicate rows) are of every row. Quartiles, skewness and trees
     are of an even sample of 100,000 rows where there are more. Files are read in chunks; memory does not grow with the
-    rows beyond three 64-bit numbers for each row up to 16.8 million, then for a share of them. The data stay
+    rows beyond three 64-bit numbers for each row up to 4.2 million, then for a share of them. The data stay
     as they are.
 
     Args:
