@@ -129,7 +129,8 @@ import failguard.data.validate, pandas, narwhals, pyarrow.parquet, sklearn.tree,
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 report = validate_dataset(sys.argv[1], "y", raise_on_failure=False)
-print(time.perf_counter() - start, before / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, *report.rows.values())
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(time.perf_counter() - start, before / 1024, peak / 1024, *report.rows.values())
 """
 
 
