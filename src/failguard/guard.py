@@ -333,7 +333,7 @@ class Guard:
     def failure(self) -> TrainingFailure | None:
         """The error that ``raise_on_failure`` asks for, if the run failed and nothing else was raised."""
         report = self.report
-        is_asked_for = report.root is not None and report.root.code in self.settings.raising
+        is_asked_for = any(f.code in self.settings.raising for f in report.findings)
         if not (self.settings.raise_on_failure or is_asked_for):
             return None
         if report.exception is not None or not report.failing:

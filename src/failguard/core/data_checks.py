@@ -30,8 +30,8 @@ class DataChecks:
     consumed or reordered.
 
     Attributes:
-        raises: Codes, such as ``"data.labels"``, that are errors: training stops and ``TrainingFailure`` is raised once
-            the framework has shut down.
+        raises: Codes, such as ``"data.non_finite"``, that are errors: training stops and ``TrainingFailure`` is raised
+            once the framework has shut down.
         ignore: Codes never to report.
         batches: Batches that :meth:`look_at` reads.
 

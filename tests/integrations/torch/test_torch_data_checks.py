@@ -79,3 +79,14 @@ def test_what_is_to_raise_raises_after_the_end() -> None:
 def test_a_second_epoch_of_the_same_batches_in_order_says_nothing() -> None:
     batches = list(loader())[:5]
     assert codes(train(batches * 6)[1]) == set()
+
+
+def test_a_bad_value_raises_before_its_batch_is_trained_on() -> None:
+    batches = list(loader())
+    batches[0][0][3, 2] = float("nan")
+    with pytest.raises(TrainingFailure) as caught:
+        train(batches, DataChecks(raises=["data.non_finite"]))
+    found = {f.code: f for f in caught.value.report.findings}
+    assert found["data.non_finite"].severity == "error"
+    assert "corrupted_batch" in {c.code for c in caught.value.report.diagnosis.causes}
+    assert caught.value.report.progress.steps <= 1
