@@ -266,3 +266,14 @@ def test_pages() -> None:
     for page in (report.to_html(), report._repr_html_()):
         assert "<b>a" not in page
         assert "infinite values" in page
+
+
+def test_label_issues_need_fitting_probabilities_and_cleanlab(monkeypatch: pytest.MonkeyPatch) -> None:
+    df = table()
+    with pytest.raises(InputError, match=r"shape \(600, 2\), but the labels need \(600, 3\)"):
+        validate_dataset(df, "y", predicted_probabilities=np.full((600, 2), 0.5))
+    with pytest.raises(InputError, match="needs label="):
+        validate_dataset(df, predicted_probabilities=np.full((600, 3), 1 / 3))
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    with pytest.raises(MissingExtraError, match="cleanlab"):
+        validate_dataset(df, "y", predicted_probabilities=np.full((600, 3), 1 / 3))
