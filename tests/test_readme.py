@@ -26,7 +26,7 @@ def snippet(name: str) -> str:
 
 def test_every_python_block_and_command_is_covered_here() -> None:
     names = [b["name"] for b in BLOCKS if b["kind"] == "python"]
-    assert sorted(names) == ["analyze", "keras", "lightning", "monitor", "report", "torch"]
+    assert sorted(names) == ["analyze", "data", "keras", "lightning", "monitor", "report", "torch"]
     commands = [b for b in BLOCKS if b["kind"] == "sh" and b["name"] is None]
     assert [b["text"].split()[0] for b in commands] == ["pip", "make"]
 
@@ -120,6 +120,35 @@ def test_the_commands_about_resources() -> None:
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout
+
+
+def make_tables() -> tuple[Any, Any]:
+    import numpy as np
+    import pandas as pd
+
+    r = np.random.default_rng(0)
+    parts = []
+    for name in ("train.csv", "new.csv"):
+        frame = pd.DataFrame({"a": r.normal(size=300), "b": r.normal(size=300), "y": r.integers(0, 2, 300)})
+        frame.to_csv(name, index=False)
+        parts.append(frame)
+    return parts[0], parts[1]
+
+
+def test_the_data_snippet_and_commands() -> None:
+    import numpy as np
+
+    train, validation = make_tables()
+    r = np.random.default_rng(1)
+    names: dict[str, Any] = {"df": train, "train": train, "validation": validation, "user_data": train}
+    names |= {"predictions": r.random(300) < 0.5, "truth": r.random(300) < 0.5}
+    exec(snippet("data"), names)
+    assert names["report"].ok
+    command = str(Path(sys.executable).parent / "failguard")
+    for line in snippet("data_commands").splitlines():
+        words = shlex.split(line.split("#")[0])
+        done = subprocess.run([command, *words[1:]], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
 
 
 def test_the_commands(tmp_path: Path) -> None:

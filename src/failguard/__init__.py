@@ -13,10 +13,16 @@ from failguard._version import __version__
 
 if TYPE_CHECKING:
     from failguard.analysis import FailureDetector, analyze
+    from failguard.core.data_checks import DataChecks
     from failguard.core.decision import Action
     from failguard.core.diagnosis import Cause, Diagnosis
     from failguard.core.finding import Finding, Severity, Status
-    from failguard.errors import ConfigurationError, FailGuardError, InputError, TrainingFailure
+    from failguard.data.false_positives import analyze_false_positives
+    from failguard.data.profile import profile_dataset
+    from failguard.data.split import check_split
+    from failguard.data.thresholds import DataThresholds
+    from failguard.data.validate import validate_dataset
+    from failguard.errors import ConfigurationError, DataQualityError, FailGuardError, InputError, TrainingFailure
     from failguard.monitor import resource_monitor
     from failguard.policy import Policy
     from failguard.report.run_report import RunReport
@@ -26,6 +32,9 @@ _HOMES = {
     "Action": "failguard.core.decision",
     "Cause": "failguard.core.diagnosis",
     "ConfigurationError": "failguard.errors",
+    "DataChecks": "failguard.core.data_checks",
+    "DataQualityError": "failguard.errors",
+    "DataThresholds": "failguard.data.thresholds",
     "Diagnosis": "failguard.core.diagnosis",
     "FailGuardError": "failguard.errors",
     "FailureDetector": "failguard.analysis",
@@ -38,13 +47,20 @@ _HOMES = {
     "Status": "failguard.core.finding",
     "TrainingFailure": "failguard.errors",
     "analyze": "failguard.analysis",
+    "analyze_false_positives": "failguard.data.false_positives",
+    "check_split": "failguard.data.split",
+    "profile_dataset": "failguard.data.profile",
     "resource_monitor": "failguard.monitor",
+    "validate_dataset": "failguard.data.validate",
 }
 
 __all__ = [
     "Action",
     "Cause",
     "ConfigurationError",
+    "DataChecks",
+    "DataQualityError",
+    "DataThresholds",
     "Diagnosis",
     "FailGuardError",
     "FailureDetector",
@@ -58,7 +74,11 @@ __all__ = [
     "TrainingFailure",
     "__version__",
     "analyze",
+    "analyze_false_positives",
+    "check_split",
+    "profile_dataset",
     "resource_monitor",
+    "validate_dataset",
 ]
 
 

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 
 from failguard.core.containment import Containment, PartError
+from failguard.core.data_checks import DataChecks
 from failguard.core.finding import Status
 from failguard.core.host import Host
 from failguard.core.improvement import Mode
@@ -86,7 +87,8 @@ class GuardCallback:
         ignore: Codes never to raise.
         detectors: ``"minimal"``, ``"standard"``, ``"full"``, or a list of detectors.
         resources: Sample CPU, memory, disk and GPU; or :class:`~failguard.resources.ResourceLimits`; or ``False``.
-        check_data: Look at the first batches for values that are not finite.
+        check_data: Look at the first batches for values that are not finite, copies of batches, constant inputs and
+            rare classes; or :class:`~failguard.DataChecks`, which says what raises; or ``False``.
         config: The run's hyperparameters. ``None``: what the framework knows of them.
         experiment, run_name, hypothesis, approach, tags: The registry entry.
         sinks: ``"auto"`` (console, local record, MLflow) or a list of sinks; ``[]`` writes nothing at all.
@@ -112,7 +114,7 @@ class GuardCallback:
         ignore: Sequence[str] = (),
         detectors: str | Sequence[Detector] = "standard",
         resources: bool | ResourceLimits = True,
-        check_data: bool = True,
+        check_data: bool | DataChecks = True,
         config: Mapping[str, Any] | None = None,
         experiment: str | None = None,
         run_name: str | None = None,

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from failguard.data.report import DataReport
     from failguard.report.run_report import RunReport
 
-__all__ = ["ConfigurationError", "FailGuardError", "InputError", "TrainingFailure"]
+__all__ = [
+    "ConfigurationError",
+    "DataQualityError",
+    "FailGuardError",
+    "InputError",
+    "MissingExtraError",
+    "TrainingFailure",
+]
 
 
 class FailGuardError(Exception):
@@ -20,6 +28,22 @@ class ConfigurationError(FailGuardError, ValueError):
 
 class InputError(FailGuardError, ValueError):
     """A file, series or record that was handed in cannot be read."""
+
+
+class MissingExtraError(FailGuardError, ImportError):
+    """A library that belongs to an extra of failguard is not installed."""
+
+
+class DataQualityError(FailGuardError, ValueError):
+    """Checks of a dataset failed.
+
+    Attributes:
+        report: The whole report, failed checks and milder findings.
+    """
+
+    def __init__(self, message: str, report: DataReport) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class TrainingFailure(FailGuardError, RuntimeError):

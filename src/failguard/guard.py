@@ -363,9 +363,10 @@ class Guard:
 
     def failure(self) -> TrainingFailure | None:
         """The error that ``raise_on_failure`` asks for, if the run failed and nothing else was raised."""
-        if not self.settings.raise_on_failure:
-            return None
         report = self.report
+        is_asked_for = any(f.code in self.settings.raising for f in report.findings)
+        if not (self.settings.raise_on_failure or is_asked_for):
+            return None
         if report.exception is not None or not report.failing:
             return None
         return TrainingFailure(report.diagnosis.summary, report)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from failguard.core.codes import check_finding_code
+from failguard.core.data_checks import DataChecks
 from failguard.core.improvement import Mode
 from failguard.core.redaction import short
 from failguard.detectors.base import Detector
@@ -43,7 +44,7 @@ class Settings:
     ignore: Sequence[str] = ()
     detectors: str | Sequence[Detector] = "standard"
     resources: bool | ResourceLimits = True
-    check_data: bool = True
+    check_data: bool | DataChecks = True
     config: Mapping[str, Any] | None = None
     experiment: str | None = None
     run_name: str | None = None
@@ -67,9 +68,10 @@ class Settings:
             raise _unusable("min_delta", self.min_delta, "a finite number from 0")
         if not _is_number(self.overhead_budget) or not 0 < self.overhead_budget <= 1:
             raise _unusable("overhead_budget", self.overhead_budget, "a share of step time above 0 and at most 1")
-        for name in ("check_data", "raise_on_failure"):
-            if not isinstance(getattr(self, name), bool):
-                raise _unusable(name, getattr(self, name), "True or False")
+        if not isinstance(self.check_data, bool | DataChecks):
+            raise _unusable("check_data", self.check_data, "True, False or DataChecks(...)")
+        if not isinstance(self.raise_on_failure, bool):
+            raise _unusable("raise_on_failure", self.raise_on_failure, "True or False")
         if self.restore_best_weights not in (None, True, False):
             raise _unusable("restore_best_weights", self.restore_best_weights, "True, False or None")
         if not isinstance(self.resources, bool | ResourceLimits):
@@ -84,7 +86,7 @@ class Settings:
             raise _unusable("record_dir", self.record_dir, "a folder's path")
         # The dataclass is frozen so that a guard's settings never change under it; normalising is part of making it.
         object.__setattr__(self, "monitor", str(self.monitor))  # plain text, as it goes into checkpoints
-        object.__setattr__(self, "policy", Policy.coerce(self.policy))
+        object.__setattr__(self, "policy", Policy.coerce(self.policy).also_stopping(self.raising))
         object.__setattr__(self, "ignore", tuple(check_finding_code(c) for c in _items("ignore", self.ignore)))
         if isinstance(self.alerts, str):  # not shown: most of an address may be a secret
             raise ConfigurationError("alerts takes a list of addresses or callables, such as [address], not text.")
@@ -101,6 +103,11 @@ class Settings:
     def resolved_policy(self) -> Policy:
         """``policy`` as an object, however it was given."""
         return Policy.coerce(self.policy)
+
+    @property
+    def raising(self) -> Sequence[str]:
+        """Codes of findings about the data that are to end in an error."""
+        return self.check_data.raises if isinstance(self.check_data, DataChecks) else ()
 
     @property
     def keeps_best_weights(self) -> bool:

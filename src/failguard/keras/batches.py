@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from failguard.core.batch_facts import InputStatistics, TargetStatistics
+from failguard.core.data_checks import DataChecks
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.label_counts import LabelCounts
@@ -41,7 +42,7 @@ class BatchReader:
         target: The targets of the newest batch that was read, where there is one array of them.
     """
 
-    def __init__(self, facts: Facts, *, check_data: bool, loss: LossFacts) -> None:
+    def __init__(self, facts: Facts, *, check_data: bool | DataChecks, loss: LossFacts) -> None:
         """Args:
         facts: Filled in.
         check_data: Look for values that are not finite in the first batches.
@@ -49,6 +50,8 @@ class BatchReader:
         """
         self._facts = facts
         self._checks = DATA_CHECKS if check_data else 0
+        self._settings = check_data if isinstance(check_data, DataChecks) else DataChecks()
+        self._of_batches = self._settings.checks() if check_data else None
         self.loss = loss
         self._classes = LabelCounts()
         self._targets = TargetStatistics()
@@ -90,22 +93,30 @@ class BatchReader:
             if self._seen <= READ_AT_START or self._seen & (self._seen - 1) == 0:  # medians take a while
                 facts.target = self._targets.facts()
                 self._set_trivial_loss()
-        if self._checks <= 0:
-            return None
-        self._checks -= 1
-        part = non_finite_part(batch)
-        if part is None:
-            return None
+        part = None
+        if self._checks > 0:
+            self._checks -= 1
+            part = non_finite_part(batch)
+        if part is None or "data.non_finite" in self._settings.ignore:
+            return self._check(inputs, targets, step, epoch)
         bad = sum(int((~np.isfinite(a)).sum()) for a in (*inputs, *targets) if a.dtype.kind == "f")
         return Finding(
             code="data.non_finite",
-            severity=Severity.WARNING,
+            severity=Severity.ERROR if "data.non_finite" in self._settings.raises else Severity.WARNING,
             step=step,
             epoch=epoch,
             message=f"Batch {step} holds NaN or Inf in its {part}.",
             where=Where(tensor=part, batch=step),
             evidence={"non_finite_values": float(bad)},
         )
+
+    def _check(self, inputs: list[Any], targets: list[Any], step: int, epoch: int) -> Finding | None:
+        """What else is wrong with the batch, or was with one before it."""
+        if self._of_batches is None:
+            return None
+        self._of_batches.add(inputs, targets, step, epoch)
+        found = self._of_batches.next()
+        return None if found is not None and found.code in self._settings.ignore else found
 
     def _count(self, target: Any) -> None:
         """Add the classes among targets to the facts."""

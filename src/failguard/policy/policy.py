@@ -96,6 +96,15 @@ class Policy:
         """Whether it may ever do something to a run."""
         return self._base != "observe"
 
+    def also_stopping(self, codes: Sequence[str]) -> Policy:
+        """This policy with STOP for more codes; itself where there are none, or where it never acts."""
+        if not codes or not self.acts:
+            return self
+        policy = Policy({}, name=self.name)
+        policy._base = self._base
+        policy._actions = {**self._actions, **dict.fromkeys(codes, Action.STOP)}
+        return policy
+
     def stops_on(self, code: str) -> bool:
         """Whether a finding of this code, severe enough, stops the run."""
         return self._stops_from(code) is not None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from failguard.report.plots import Plot
 
-__all__ = ["to_fragment", "to_html"]
+__all__ = ["style", "to_fragment", "to_html"]
 
 MAX_TRACE = 50_000  # characters; the whole trace is in error_trace.txt
 
@@ -65,6 +65,11 @@ def to_html(report: RunReport) -> str:
 def to_fragment(report: RunReport) -> str:
     """The short form for notebooks: headline, answers, numbers and causes."""
     return _environment().get_template("fragment.html.j2").render(**_common(report))
+
+
+def style() -> str:
+    """The style sheet of the pages."""
+    return _environment().get_template("style.css.j2").render()
 
 
 def _common(report: RunReport) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from failguard.report.run_report import RunReport
 from failguard.report.summary import block, cause_title, one_line, percent, summarize
 from failguard.report.timeline import timeline
 
-__all__ = ["to_markdown"]
+__all__ = ["markdown_table", "markdown_text", "to_markdown"]
 
 MAX_TRACE = 20_000  # characters; the whole trace is in error_trace.txt
 # Everything that Markdown or embedded HTML would take as markup.
@@ -34,18 +34,18 @@ def to_markdown(report: RunReport) -> str:
 
 def _lines(report: RunReport) -> Iterator[str]:
     summary = summarize(report)
-    yield f"# {_text(summary.headline)}"
+    yield f"# {markdown_text(summary.headline)}"
     yield ""
     answers = list(summary.answers()) if report.root is not None else [("", summary.what)]
     for label, text in answers:
-        yield f"- **{label}:** {_text(text)}" if label else _text(text)
-    yield from _table(("", ""), summary.numbers)
+        yield f"- **{label}:** {markdown_text(text)}" if label else markdown_text(text)
+    yield from markdown_table(("", ""), summary.numbers)
     yield from _causes(report)
-    yield from markdown_lines(report.resources, _text)
+    yield from markdown_lines(report.resources, markdown_text)
     events = timeline(report)
     if events:
         yield from ("", "## Timeline")
-        yield from _table(
+        yield from markdown_table(
             ("Step", "Epoch", "Finding or action", "What"),
             [(e.step, e.epoch, f"{e.label} (root)" if e.root else e.label, e.text) for e in events],
         )
@@ -54,7 +54,7 @@ def _lines(report: RunReport) -> Iterator[str]:
     names, runs = similar_runs(report)
     if runs:
         yield from ("", "## Similar earlier runs")
-        yield from _table([_text(name) for name in names], runs)
+        yield from markdown_table([markdown_text(name) for name in names], runs)
     for title, rows in (
         ("Run", run_rows(report)),
         ("Configuration", settings_rows(report)),
@@ -65,10 +65,10 @@ def _lines(report: RunReport) -> Iterator[str]:
     ):
         if rows:
             yield from ("", f"## {title}")
-            yield from _table(("", ""), rows)
+            yield from markdown_table(("", ""), rows)
     if summary.remarks:
         yield from ("", "## Remarks", "")
-        yield from (f"- {_text(remark)}" for remark in summary.remarks)
+        yield from (f"- {markdown_text(remark)}" for remark in summary.remarks)
 
 
 def _causes(report: RunReport) -> Iterator[str]:
@@ -76,21 +76,21 @@ def _causes(report: RunReport) -> Iterator[str]:
     if diagnosis.causes:
         yield from ("", "## Possible causes")
     for cause in diagnosis.causes:
-        yield from ("", f"### {_text(cause_title(cause.code))} ({percent(cause.confidence)})", "")
-        yield from (f"- {_text(one_line(evidence))}" for evidence in cause.evidence)
+        yield from ("", f"### {markdown_text(cause_title(cause.code))} ({percent(cause.confidence)})", "")
+        yield from (f"- {markdown_text(one_line(evidence))}" for evidence in cause.evidence)
         if cause.config_values:
-            yield f"- {_text(_values(cause.config_values))}"
+            yield f"- {markdown_text(_values(cause.config_values))}"
         if cause.remedy:
-            yield from ("", f"**Try:** {_text(one_line(cause.remedy))}")
+            yield from ("", f"**Try:** {markdown_text(one_line(cause.remedy))}")
     if diagnosis.config_issues:
         yield from ("", "## Configuration values that look wrong", "")
-        yield from (f"- {_text(one_line(issue))}" for issue in diagnosis.config_issues)
+        yield from (f"- {markdown_text(one_line(issue))}" for issue in diagnosis.config_issues)
 
 
 def _exception(report: RunReport) -> Iterator[str]:
     exception = report.exception
     assert exception is not None
-    yield from ("", "## Exception", "", f"{_text(one_line(f'{exception.type_name}: {exception.message}'))}")
+    yield from ("", "## Exception", "", f"{markdown_text(one_line(f'{exception.type_name}: {exception.message}'))}")
     if exception.trace:
         trace = block(exception.trace, MAX_TRACE)
         # A fence longer than any in the trace cannot be closed by it.
@@ -98,7 +98,8 @@ def _exception(report: RunReport) -> Iterator[str]:
         yield from ("", f"{fence}text", trace.rstrip(), fence)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Lines of a table, cells as text; nothing where there are no rows."""
     rows = list(rows)
     if not rows:
         return
@@ -106,12 +107,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield f"|{'|'.join(' --- ' for _ in head)}|"
     for row in rows:
-        yield f"| {' | '.join(_text(one_line(str(cell))) for cell in row)} |"
+        yield f"| {' | '.join(markdown_text(one_line(str(cell))) for cell in row)} |"
 
 
 def _values(values: Mapping[str, Any]) -> str:
     return one_line(", ".join(f"{name} = {value}" for name, value in values.items()))
 
 
-def _text(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Text that Markdown and HTML show as it is."""
     return _MARKUP.sub(r"\\\1", text)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from failguard.core.batch_facts import InputStatistics, TargetStatistics
+from failguard.core.data_checks import DataChecks
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.label_counts import LabelCounts
@@ -92,12 +93,14 @@ class BatchReader:
         loss_factor: What the loss is multiplied by before it is recorded, beside what it is by name.
     """
 
-    def __init__(self, facts: Facts, *, check_data: bool) -> None:
+    def __init__(self, facts: Facts, *, check_data: bool | DataChecks) -> None:
         self._facts = facts
         self.trivial_from: tuple[str, ...] = ()
         self.loss_factor = 1.0
         self._ignored: int | None = None
         self._checks = DATA_CHECKS if check_data else 0
+        self._settings = check_data if isinstance(check_data, DataChecks) else DataChecks()
+        self._of_batches = self._settings.checks() if check_data else None
         self._seen = 0
         self._labels = LabelCounts()
         self._targets = TargetStatistics()
@@ -109,7 +112,7 @@ class BatchReader:
         """Look at one training batch.
 
         Returns:
-            A warning if a value is not finite, among the first three batches.
+            A value that is not finite, among the first three batches; or what else is wrong with a batch.
         """
         first = next(tensors(batch), None)
         if self._seen == 0:
@@ -140,21 +143,33 @@ class BatchReader:
         inputs, targets = split(batch)
         self._describe(inputs, targets)
         self._count(targets)
-        if self._checks <= 0:
-            return None
-        self._checks -= 1
-        part = non_finite_part(batch)
-        if part is None:
-            return None
+        part = None
+        if self._checks > 0:
+            self._checks -= 1
+            part = non_finite_part(batch)
+        if part is None or "data.non_finite" in self._settings.ignore:
+            return self._check(inputs, targets, step, epoch)
         return Finding(
             code="data.non_finite",
-            severity=Severity.WARNING,
+            severity=Severity.ERROR if "data.non_finite" in self._settings.raises else Severity.WARNING,
             step=step,
             epoch=epoch,
             message=f"Batch {step} holds NaN or Inf in its {part}.",
             where=Where(tensor=part, batch=step),
             evidence={"non_finite_values": float(_count_non_finite(batch))},
         )
+
+    @torch.no_grad()
+    def _check(self, inputs: Any, targets: Any, step: int, epoch: int) -> Finding | None:
+        """What else is wrong with the batch, or was with one before it."""
+        checks = self._of_batches
+        if checks is None:
+            return None
+        x, y = ([_array(t) for t in tensors(part) if _has_numbers(t)] for part in (inputs, targets))
+        is_class_loss = self._facts.loss_name == "cross_entropy" and "class_prior" in self.trivial_from
+        checks.add(x, y, step, epoch, self._facts.model.output_width if is_class_loss else None)
+        found = checks.next()
+        return None if found is not None and found.code in self._settings.ignore else found
 
     @torch.no_grad()
     def _describe(self, inputs: Any, targets: Any) -> None:
