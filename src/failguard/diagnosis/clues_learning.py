@@ -282,7 +282,7 @@ def validation_never_learned(case: Case) -> Clue | None:
     best, trivial = case.history.improvement, case.facts.trivial_loss
     if "loss" not in case.history.monitor or best.best_value is None or not trivial or trivial <= 0:
         return None
-    if validation_far_off(case) is not None or 0 < sum(case.facts.class_counts.values()) < ENOUGH_TARGETS:
+    if validation_far_off(case) is not None or (case.samples_an_epoch or ENOUGH_TARGETS) < ENOUGH_TARGETS:
         return None  # of few samples the class shares say little of those in validation
     if best.best_value >= (1.0 - TRIVIAL_BAND) * trivial:
         return Clue(
@@ -329,7 +329,7 @@ def parameters_for_data(case: Case) -> Clue | None:
     model = case.facts.model
     words = (
         f"{count(model.trainable_parameters or model.parameters or 0)} parameters for "
-        f"{count(case.facts.train_samples or 0)} training samples"
+        f"{count(case.samples_an_epoch or 0)} training samples"
     )
     if per_sample >= MANY_PARAMETERS:
         return Clue(
