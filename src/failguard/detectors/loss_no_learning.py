@@ -11,6 +11,7 @@ from failguard.core.event import Event
 from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
+from failguard.core.label_counts import prior_error
 from failguard.core.observation import Observation
 from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
@@ -71,7 +72,8 @@ class LossNoLearning:
     *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
     starts from good weights looks the same, so this takes much more:
 
-    - *frozen*: the validation loss has been the same to 6 digits for 5 epochs, from the first one on;
+    - *frozen*: the validation loss has been the same to 6 digits for 5 epochs, from the first one on, and training is
+      not below its start by 3 %;
     - *worse*: after 10 epochs and ``own_start_updates``, training is above its start beyond noise, and validation is
       not below;
     - *flat*: after 20 epochs and ``min_share`` of the plan, neither is below its start by more than 2 ``sigma``
@@ -365,7 +367,8 @@ class LossNoLearning:
             return None
         updates, epochs = _updates(observation, history), observation.epoch + 1
         start, recent = _start_level(history), median(train[-5:])
-        if max(val) - min(val) <= 1e-6 * abs(val[0]):
+        stands_still = val[0] != 0.0 and max(val) - min(val) <= 1e-6 * abs(val[0])
+        if stands_still and recent >= start - 0.03 * abs(start):
             what = "has not moved since the first epoch"
         elif epochs < 10 or updates < self.own_start_updates:
             return None
@@ -407,12 +410,8 @@ def _learned_a_little(history: History, trivial: float, val: list[float], train:
         return False
     import numpy as np
 
-    counts = [n for n in facts.class_counts.values() if n > 0]
-    shares = [n / sum(counts) for n in counts]
-    mean = -sum(p * math.log(p) for p in shares)
-    spread = math.sqrt(max(sum(p * math.log(p) ** 2 for p in shares) - mean**2, 0.0))
     samples = facts.validation_samples if val else facts.train_samples
-    stray = spread / math.sqrt(samples or FEW_SAMPLES)
+    stray = prior_error(facts.class_counts, samples or FEW_SAMPLES)
     sigma = float(noise(np.asarray(newer))) if len(newer) > 3 else max(newer) - min(newer)
     error = sigma if val else sigma / math.sqrt(len(newer))
     gain = trivial - median(newer)
