@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from failguard.core.history import History
+from failguard.core.label_counts import prior_error
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 
 
@@ -58,3 +59,12 @@ def test_the_training_loss_is_found_under_either_name() -> None:
     assert train_loss_per_epoch(history) is history.epochs["loss"]
     history.epoch_series("train_loss").append(0, 1.0)
     assert train_loss_per_epoch(history) is history.epochs["train_loss"]
+
+
+def test_the_error_of_class_shares_on_few_samples() -> None:
+
+    assert prior_error({0: 50, 1: 50}, 100) == 0.0  # every class surprises alike
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(2, size=(2000, 60), p=[0.27, 0.73])
+    losses = np.where(drawn == 0, -np.log(0.27), -np.log(0.73)).mean(axis=1)
+    assert prior_error({0: 27, 1: 73}, 60) == pytest.approx(losses.std(), rel=0.1)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from failguard.core.facts import LabelOrder
 
-__all__ = ["LabelCounts", "class_prior_entropy", "expected_entropy"]
+__all__ = ["LabelCounts", "class_prior_entropy", "expected_entropy", "prior_error"]
 
 GROUP = 64  # samples whose mix of classes is looked at
 MOST_GROUPS = 128
@@ -81,6 +81,19 @@ def class_prior_entropy(class_counts: Mapping[int, int]) -> float:
     """Cross-entropy of always predicting the class frequencies, in nats: -sum(p ln p)."""
     total = sum(class_counts.values())
     return -sum(n / total * math.log(n / total) for n in class_counts.values() if n)
+
+
+def prior_error(class_counts: Mapping[int, int], samples: int) -> float:
+    """Standard error of the cross-entropy of always predicting the class frequencies, on so many samples, in nats.
+
+    Args:
+        class_counts: How often each class was seen.
+        samples: Independent samples that it is measured on.
+    """
+    counts = [n for n in class_counts.values() if n > 0]
+    surprises = [(n / sum(counts), -math.log(n / sum(counts))) for n in counts]
+    mean = sum(p * s for p, s in surprises)
+    return math.sqrt(max(sum(p * s * s for p, s in surprises) - mean * mean, 0.0) / max(samples, 1))
 
 
 def expected_entropy(class_counts: Iterable[int], samples: int) -> float:

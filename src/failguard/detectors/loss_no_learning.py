@@ -11,6 +11,7 @@ from failguard.core.event import Event
 from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
+from failguard.core.label_counts import prior_error
 from failguard.core.observation import Observation
 from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
@@ -22,6 +23,7 @@ __all__ = ["LossNoLearning"]
 SLOW_STARTS = ("warm", "onecycle", "lambda", "linear", "sequential")  # schedules that may begin near a rate of zero
 
 
+FEW_SAMPLES = 300  # of validation, where their number is not known
 FEW_UPDATES = 10  # in a plan that is over; fewer are a trial of the program
 
 
@@ -56,7 +58,7 @@ class LossNoLearning:
     ``error`` from ``confirm_share`` of the plan on, at the end of the run, without a plan, and at once where the loss
     is above ``1.05 T``, or below ``0.97 T`` with validation at ``T``: then noise is being memorised. It stays a
     ``warning`` where the loss came down from above ``1.3 T``, which a penalty in it can do as well, and where ``T`` is
-    a spread of targets, and after fewer than ``min_updates``.
+    a spread of targets, while it falls by a percent of ``T`` from epoch to epoch, and after fewer than ``min_updates``.
 
     It is ``info`` where a gain of a few percent over ``T`` is certain and the loss flat: the median of the newer half
     of the validation losses is below ``T`` by three times their noise and three times what the class shares of so many
@@ -70,7 +72,8 @@ class LossNoLearning:
     *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
     starts from good weights looks the same, so this takes much more:
 
-    - *frozen*: the validation loss has been the same to 6 digits for 5 epochs, from the first one on;
+    - *frozen*: the validation loss has been the same to 6 digits for 5 epochs, from the first one on, and training is
+      not below its start by 3 %;
     - *worse*: after 10 epochs and ``own_start_updates``, training is above its start beyond noise, and validation is
       not below;
     - *flat*: after 20 epochs and ``min_share`` of the plan, neither is below its start by more than 2 ``sigma``
@@ -277,7 +280,7 @@ class LossNoLearning:
             return None
         remaining = (facts.max_epochs or 2 * epochs) - epochs
         goal = (0.97 if val and min(val) < 0.99 * trivial else 0.9) * trivial  # below T and falling is learning
-        if observation.event is not Event.RUN_END and _rate_rises(history):
+        if _rate_rises(history):
             return None  # still warming up, whatever the schedule is called
         if not too_slow and (
             projected(val or train, remaining) < goal or (fell and projected(train, remaining) < 0.9 * trivial)
@@ -295,7 +298,11 @@ class LossNoLearning:
         evidence = _evidence(recent, start, updates, epochs, val) | {"trivial_loss": trivial}
         # A spread of targets is no floor as firm as an entropy: little can be learned of noisy targets, and it moves
         # with every outlier.
-        unsure = fell or is_spread or updates < self.min_updates
+        newest = (val or train)[-2:]
+        is_falling = len(newest) > 1 and newest[0] - newest[1] > 0.01 * trivial
+        # Without validation a gain of a percent may be learned or memorised.
+        unsure = fell or is_spread or is_falling or updates < self.min_updates
+        unsure = unsure or (not val and recent < 0.99 * trivial)
         if not is_spread and _learned_a_little(history, trivial, val, train):
             message += " It is more than chance, and may be all that there is to learn."
             return _finding(observation, Severity.INFO, message, evidence)
@@ -360,7 +367,8 @@ class LossNoLearning:
             return None
         updates, epochs = _updates(observation, history), observation.epoch + 1
         start, recent = _start_level(history), median(train[-5:])
-        if max(val) - min(val) <= 1e-6 * abs(val[0]):
+        stands_still = val[0] != 0.0 and max(val) - min(val) <= 1e-6 * abs(val[0])
+        if stands_still and recent >= start - 0.03 * abs(start):
             what = "has not moved since the first epoch"
         elif epochs < 10 or updates < self.own_start_updates:
             return None
@@ -392,36 +400,33 @@ class LossNoLearning:
 def _learned_a_little(history: History, trivial: float, val: list[float], train: list[float]) -> bool:
     """Whether a gain of a few percent over chance is certain, has come to its end, and nothing holds the model back.
 
-    Compared are the median of the newer half of the validation losses (of an only epoch, the training losses) and the
-    trivial loss, with three times the greater one of two errors: the noise from epoch to epoch, and what the class
-    shares of so many validation samples stray.
+    Compared are the median of the newer half of the validation losses (without validation, of the training losses of
+    samples not seen before) and the trivial loss, with three times the greater one of two errors: the noise from epoch
+    to epoch, and what the class shares of so many validation samples stray.
     """
     facts = history.facts
-    values = val if val else _only_epoch(history)
-    newer = values[len(values) // 2 :]
-    if len(newer) < 3 or _is_held_back(history):
+    newer = val[-max(len(val) // 2, 2) :] if val else _unseen(history)
+    if len(newer) < 2 or _is_held_back(history):
         return False
     import numpy as np
 
-    counts = [n for n in facts.class_counts.values() if n > 0]
-    shares = [n / sum(counts) for n in counts]
-    mean = -sum(p * math.log(p) for p in shares)
-    spread = math.sqrt(max(sum(p * math.log(p) ** 2 for p in shares) - mean**2, 0.0))
     samples = facts.validation_samples if val else facts.train_samples
-    stray = spread / math.sqrt(samples) if samples else 0.01 * trivial
-    sigma = float(noise(np.asarray(newer)))
+    stray = prior_error(facts.class_counts, samples or FEW_SAMPLES)
+    sigma = float(noise(np.asarray(newer))) if len(newer) > 3 else max(newer) - min(newer)
     error = sigma if val else sigma / math.sqrt(len(newer))
     gain = trivial - median(newer)
     is_flat = len(train) < 4 or _change(train[len(train) // 2 :]) <= max(2.0 * sigma, 0.01 * trivial)
     return gain > 3.0 * max(error, stray) and gain > 0.003 * trivial and is_flat
 
 
-def _only_epoch(history: History) -> list[float]:
-    """The training losses of a run of one epoch without validation: of samples that the model had not seen before."""
+def _unseen(history: History) -> list[float]:
+    """Training losses, in blocks, of the second half of the first epoch: of samples that the model had not seen yet."""
     losses = history.steps.get("loss")
-    if losses is None or len(history.epochs.get("train_loss", ())) > 1:
+    if losses is None:
         return []
-    return [x for x in losses.recent(2048).tolist() if math.isfinite(x)]
+    steps = len(losses) // max(len(history.epochs.get("train_loss", ())), 1)
+    blocks = [b for b in losses.blocks() if steps / 2 <= b.start and b.start + b.count <= steps and b.finite]
+    return [b.mean for b in blocks]
 
 
 def _is_held_back(history: History) -> bool:

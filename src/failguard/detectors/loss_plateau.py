@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LossPlateau"]
 
+AT_ONCE_EPOCHS = 5  # that a loss has been flat after a rate that was gone from the first epochs on
 RATES = ("learning_rate", "lr")  # names under which a rate is logged per epoch
 
 
@@ -75,6 +76,14 @@ class LossPlateau:
             facts=Facts(max_epochs=60),
         ),
         Example(
+            "the rate was gone after two of ten epochs",
+            epochs={
+                "train_loss": noisy([2.1, 2.05] + [2.04] * 8, 0.002),
+                "learning_rate": [0.1 * 0.01**i for i in range(10)],
+            },
+            facts=Facts(trivial_loss=2.303, max_epochs=10),
+        ),
+        Example(
             "a few percent better than trivial, for very long",
             epochs={"train_loss": noisy(decay(60, 2.4, 2.1, 30), 0.004)},
             facts=Facts(trivial_loss=2.303, max_epochs=60),
@@ -112,7 +121,7 @@ class LossPlateau:
     def check(self, observation: Observation, history: History) -> Finding | None:
         """Look for a loss that has been flat since the rate was gone, or since early on."""
         series = train_loss_per_epoch(history)
-        if series is None or len(series) < self.min_epochs + 5:
+        if series is None or len(series) < AT_ONCE_EPOCHS + 2:
             return None
         trivial = history.facts.trivial_loss
         rates = next((history.epochs[name] for name in RATES if name in history.epochs), None)
@@ -136,14 +145,15 @@ class LossPlateau:
         stop = alive[-1] + 1
         # A loss sags at once as the rate goes: it counts as falling if it did so while a tenth was left.
         last_full = max(i for i, r in enumerate(values) if not r < 0.1 * top) + 1
-        if stop > 0.5 * planned or len(values) - stop < self.min_epochs:
+        is_soon = last_full < 5  # too soon to have been seen falling
+        if stop > 0.5 * planned or len(values) - stop < (AT_ONCE_EPOCHS if is_soon else self.min_epochs):
             return None
         import numpy as np
 
         x = series.values
         if not np.isfinite(x).all():
             return None
-        if last_full < 5:  # too soon to have been seen falling
+        if is_soon:
             return self._at_once(observation, series, values[-1] / top, stop, trivial)
         x, exponent = to_unit(x)
         before, sigma = x[:last_full], noise(x[stop:])

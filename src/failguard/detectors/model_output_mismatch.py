@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from failguard.core.event import Event
-from failguard.core.facts import Facts, OutputFacts, TargetFacts
+from failguard.core.facts import Facts, OutputFacts, SetupFacts, TargetFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
 from failguard.core.observation import Observation
@@ -53,6 +53,8 @@ class ModelOutputMismatch:
     TRIPS: ClassVar[Sequence[Example]] = (
         _run("softmax over one unit", OutputFacts("softmax", 1, loss_takes="probabilities")),
         _run("softmax twice", OutputFacts("softmax", 10, loss_takes="logits")),
+        _run("softmax for a loss of log-probabilities", OutputFacts("softmax", 10, loss_takes="log_probabilities")),
+        _run("minus the loss", OutputFacts("linear", loss_takes="logits", is_negated=True)),
         _run("logits as probabilities", OutputFacts("linear", loss_takes="probabilities", minimum=-3.0, maximum=4.0)),
         _run(
             "relu for negative targets",
@@ -76,6 +78,18 @@ class ModelOutputMismatch:
             "an autoencoder on a batch that holds labels too",
             OutputFacts("sigmoid", loss_takes="values", shape=(32, 64)),
             TargetFacts("int64", 0.0, 9.0, above_one=0.8, elements_per_sample=1),
+        ),
+        Example(
+            "an adversary maximizes the other's loss",
+            steps={"loss": [1.0] * 9},
+            facts=Facts(
+                output=OutputFacts("linear", loss_takes="logits", is_negated=True), setup=SetupFacts(optimizers=2)
+            ),
+        ),
+        _run(
+            "one class is left out",
+            OutputFacts("linear", loss_takes="logits", shape=(32, 3), target_shape=(32,), ignored_class=255),
+            TargetFacts("int64", 0.0, 255.0, is_whole=True, elements_per_sample=1),
         ),
         _run("log-softmax under cross-entropy changes nothing", OutputFacts("log_softmax", loss_takes="logits")),
         Example("nothing measured"),
@@ -135,10 +149,9 @@ def _softmax(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[st
 def _broadcast(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
     if not output.is_broadcast:
         return None
-    return "output", (
-        f"Output {output.shape} and targets {output.target_shape} differ in shape and are broadcast: every output is "
-        "compared with every target."
-    )
+    shapes = f"Output {output.shape} and targets"
+    shapes += f" {output.target_shape} differ in shape" if output.target_shape else " differ in shape"
+    return "output", f"{shapes} and are broadcast: every output is compared with every target."
 
 
 def _logits(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
@@ -153,6 +166,8 @@ def _logits(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str
 
 def _probabilities(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
     low, high = output.minimum, output.maximum
+    if output.loss_takes == "log_probabilities" and output.activation in ("softmax", "sigmoid"):
+        return "output", f"The loss takes log-probabilities, but the output is that of a {output.activation}."
     if low is None or high is None:
         return None
     if output.loss_takes == "probabilities" and (low < -TOLERANCE or high > 1.0 + TOLERANCE):

@@ -141,6 +141,17 @@ class Case:
         return 0 if loss is None else len(loss) // max(self.facts.accumulate_batches, 1)
 
     @cached_property
+    def samples_an_epoch(self) -> int | None:
+        """Training samples of an epoch, as far as they can be told."""
+        facts = self.facts
+        if facts.train_samples is not None:
+            return facts.train_samples
+        loss, epochs = self.history.steps.get("loss"), self.history.epochs.get("train_loss")
+        if loss is None or epochs is None or not len(epochs) or facts.batch_size is None:
+            return None
+        return len(loss) * facts.batch_size // len(epochs)
+
+    @cached_property
     def loss_approach(self) -> Approach | None:
         """How the training loss came to the failure; per epoch where there are no step losses."""
         return self._approach_of(self.history.steps.get("loss"), "step") or self._approach_of(
@@ -227,7 +238,7 @@ class Case:
     @cached_property
     def parameters_per_sample(self) -> float | None:
         """Trainable parameters over training samples."""
-        parameters, samples = self.facts.model.trainable_parameters, self.facts.train_samples
+        parameters, samples = self.facts.model.trainable_parameters, self.samples_an_epoch
         if parameters is None:
             parameters = self.facts.model.parameters
         return parameters / samples if parameters is not None and samples else None

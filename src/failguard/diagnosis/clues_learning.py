@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+from failguard.core.label_counts import prior_error
 from failguard.diagnosis.case import Case, Clue
 from failguard.diagnosis.clues_values import rate_words
 from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
@@ -41,7 +42,6 @@ __all__ = [
     "weights_stand_still",
 ]
 
-ENOUGH_TARGETS = 300  # for class shares to hold elsewhere
 ENOUGH_UPDATES = 200  # below this a model may simply not have had the time
 TRIVIAL_BAND = 0.05  # a loss within 5 % of a constant prediction's has learned nothing to speak of
 MANY_PARAMETERS = 10.0  # per training sample: enough to memorise (Zhang et al. 2017 need 2 per sample)
@@ -282,8 +282,11 @@ def validation_never_learned(case: Case) -> Clue | None:
     best, trivial = case.history.improvement, case.facts.trivial_loss
     if "loss" not in case.history.monitor or best.best_value is None or not trivial or trivial <= 0:
         return None
-    if validation_far_off(case) is not None or 0 < sum(case.facts.class_counts.values()) < ENOUGH_TARGETS:
-        return None  # of few samples the class shares say little of those in validation
+    if validation_far_off(case) is not None:
+        return None
+    stray = prior_error(case.facts.class_counts, case.samples_an_epoch) if case.samples_an_epoch else 0.0
+    if trivial <= best.best_value < trivial + 3.0 * stray:
+        return None  # the class shares of so few samples say little of those in validation
     if best.best_value >= (1.0 - TRIVIAL_BAND) * trivial:
         return Clue(
             # Where nothing is learned this is what was found, and no reason for it.
@@ -329,7 +332,7 @@ def parameters_for_data(case: Case) -> Clue | None:
     model = case.facts.model
     words = (
         f"{count(model.trainable_parameters or model.parameters or 0)} parameters for "
-        f"{count(case.facts.train_samples or 0)} training samples"
+        f"{count(case.samples_an_epoch or 0)} training samples"
     )
     if per_sample >= MANY_PARAMETERS:
         return Clue(
