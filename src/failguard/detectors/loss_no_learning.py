@@ -23,6 +23,7 @@ __all__ = ["LossNoLearning"]
 SLOW_STARTS = ("warm", "onecycle", "lambda", "linear", "sequential")  # schedules that may begin near a rate of zero
 
 
+PERIODIC = ("restart", "cycl")  # schedules under which losses swing by design
 FEW_SAMPLES = 300  # of validation, where their number is not known
 FEW_UPDATES = 10  # in a plan that is over; fewer are a trial of the program
 
@@ -43,9 +44,9 @@ class LossNoLearning:
     - enough was tried: ``min_updates`` and ``min_epochs``, and ``min_share`` of the plan; without a plan
       ``open_updates`` and ``open_epochs``, or ``min_updates`` and ``min_epochs`` by the end of the run. Twice as much
       under a schedule that may begin with a warm-up. Or a plan of ``open_epochs`` and 10 updates is over;
-    - the recent training loss (median of means of 8) is at least ``0.85 T`` while no validation loss was ever below
-      ``0.97 T``; without validation at least ``0.97 T``. It may lie a little below ``T`` because a net starts to
-      memorise noise;
+    - the recent training loss (median of means of 8) is at least ``0.85 T`` while no validation loss of the newer half
+      of the epochs (with restarts or cycles: of any) was below ``0.97 T``; without validation at least ``0.97 T``. It
+      may lie a little below ``T`` because a net starts to memorise noise;
     - it is not a penalty that keeps a good loss high: no validation accuracy is better than the most frequent class's
       share by a fifth of what is missing to 1; and a loss that came down from above ``1.3 T`` lies within 0.97 to
       ``1.06 T`` and has changed by no more than ``0.02 T`` in the newer half of the epochs (or, at the end of the run
@@ -255,8 +256,9 @@ class LossNoLearning:
         recent = _recent_level(history)
         if recent is None or recent < (0.85 if val else 0.97) * trivial:
             return None
-        # What was learned and lost again, a while ago, excuses nothing.
-        if val and min(val[len(val) // 2 :]) < 0.97 * trivial:
+        # What was learned and lost again a while ago excuses nothing, unless the schedule swings by design.
+        swings = any(word in (facts.optimizer.schedule or "").lower() for word in PERIODIC)
+        if val and min(val[0 if swings else len(val) // 2 :]) < 0.97 * trivial:
             return None
         start = _start_level(history)
         fell = start > 1.3 * trivial and recent < 0.95 * start  # part of the loss was shed, so it may be all penalty
@@ -303,7 +305,7 @@ class LossNoLearning:
         # Without validation a gain of a percent may be learned or memorised.
         unsure = fell or is_spread or is_falling or updates < self.min_updates
         unsure = unsure or (not val and recent < 0.99 * trivial)
-        if not is_spread and _learned_a_little(history, trivial, val, train):
+        if not is_spread and updates >= self.min_updates and _learned_a_little(history, trivial, val, train):
             message += " It is more than chance, and may be all that there is to learn."
             return _finding(observation, Severity.INFO, message, evidence)
         if 0.97 * trivial <= recent <= 1.05 * trivial and observation.event is not Event.RUN_END:
