@@ -46,7 +46,7 @@ _INSIDE = (
 _IDLE_UNITS = ("activation.dead", "activation.saturated")
 _CODE_ORDER |= {code: i - 40 for i, code in enumerate(_SETUP)} | {code: i - 20 for i, code in enumerate(_INSIDE)}
 # Raised only when learning goes badly as well: each of them is seen in healthy runs too.
-GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale", "metric.degenerate_predictions"}
+GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale", "metric.degenerate_predictions", "data.imbalance"}
 # Of these, what is seen inside while something is learned, by kinds that do not follow from each other.
 _STANDS_FOR = {
     "data.scale": "scale",

@@ -166,8 +166,9 @@ class BatchReader:
         if checks is None:
             return None
         x, y = ([_array(t) for t in tensors(part) if _has_numbers(t)] for part in (inputs, targets))
-        is_class_loss = self._facts.loss_name == "cross_entropy" and "class_prior" in self.trivial_from
-        checks.add(x, y, step, epoch, self._facts.model.output_width if is_class_loss else None)
+        shape = self._facts.output.shape if self._facts.loss_name == "cross_entropy" else None
+        classes = shape[1] if shape is not None and len(shape) > 1 and self._ignored is None else None
+        checks.add(x, y, step, epoch, classes)
         found = checks.next()
         return None if found is not None and found.code in self._settings.ignore else found
 
