@@ -79,7 +79,7 @@ def _page(found: Page) -> str:
     lines = [f"# {found.code}", "", found.meaning, ""]
     if found.kind == "finding":
         lines += [f"A finding, usually of severity `{found.severity}`.", ""]
-        lines += ["## How it is found", "", _markdown(found.document) or "This version has no detector for it.", ""]
+        lines += ["## How it is found", "", _markdown(found.document) or "This version does not look for it yet.", ""]
         if found.thresholds:
             lines += ["| threshold | default |", "| --- | --- |"]
             lines += [f"| `{name}` | `{value}` |" for name, value in found.thresholds]

@@ -38,7 +38,7 @@ def test_python_blocks_are_python() -> None:
 
 
 def test_commands_exist() -> None:
-    names = {command.name for command in app.registered_commands}
+    names = {command.name for command in [*app.registered_commands, *app.registered_groups]}
     typed = [line for _, text in blocks("sh") for line in text.splitlines() if line.startswith("failguard ")]
     assert len(typed) >= 8
     for line in typed:

@@ -38,7 +38,7 @@ def test_every_cause(code: str) -> None:
 def test_a_finding_comes_with_its_formula_and_source() -> None:
     for detector in detectors_for(Settings(detectors="full", patience=1, sinks=[])):
         output = explain(detector.code).stdout
-        assert "no detector" not in output
+        assert "does not look for it" not in output
         assert "``" not in output
         assert ":class:" not in output
         assert "Source" in output or detector.code in ("run.exception", "run.interrupted", "metric.no_improvement")
@@ -71,9 +71,18 @@ def test_a_finding_comes_with_an_example_and_remedies() -> None:
 
 
 def test_every_detector_has_an_example() -> None:
+    detectors = {d.code for d in detectors_for(Settings(detectors="full", patience=1, sinks=[]))}
     for page in pages():
-        if page.document:
+        if page.code in detectors:
             assert page.example[1], page.code
+
+
+def test_a_finding_about_a_dataset_says_who_looks_for_it_and_by_which_thresholds() -> None:
+    output = explain("data.nulls").stdout
+    assert "failguard data check" in output
+    assert "null_share_warning = 0.05" in output
+    missing = {page.code for page in pages() if page.kind == "finding" and not page.document}
+    assert missing == {"run.replica_mismatch", "run.repeat_of_failure"}
 
 
 def test_every_cause_is_known_to_the_table() -> None:

@@ -40,7 +40,7 @@ def _list() -> None:
     from failguard.cli.reference import pages
 
     found = list(pages())
-    typer.echo("Findings, what was seen (* has a detector in this version):")
+    typer.echo("Findings, what was seen (* is looked for in this version):")
     for page in found:
         if page.kind == "finding":
             typer.echo(f"  {'*' if page.document else ' '} {page.code:<32} {page.meaning}")
@@ -58,7 +58,7 @@ def _show(code: str) -> None:
     usually = f", usually of severity {found.severity}" if found.severity else ""
     typer.echo(f"{code}: a {found.kind}{usually}.\n{found.meaning}\n")
     if found.kind == "finding":
-        document = found.document or "This version has no detector of its own for it."
+        document = found.document or "This version does not look for it yet."
         typer.echo(_plain(document))
         if found.thresholds:
             typer.echo(f"\nDefaults: {', '.join(f'{name} = {value}' for name, value in found.thresholds)}.")
@@ -85,4 +85,4 @@ def _show(code: str) -> None:
 
 
 def _plain(document: str) -> str:
-    return _ROLE.sub(r"\1", document).replace("``", "")
+    return _ROLE.sub(r"\1", document).replace("`", "")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
+from failguard.cli import dataset_checks
 from failguard.core.codes import CAUSES, FINDINGS
 from failguard.core.history import History
 from failguard.detectors.base import replay
@@ -31,8 +32,8 @@ class Page:
         kind: ``"finding"`` or ``"cause"``.
         meaning: One sentence.
         severity: The usual one of a finding, ``""`` for a cause.
-        document: How it is measured, with formula and sources: the docstring of its detector, its first line left out.
-            ``""`` where this version has no detector.
+        document: How it is measured, with formula and sources: the docstring of its detector, its first line left out;
+            for a check of a dataset, where it is looked for. ``""`` where this version does not look for it.
         thresholds: Name to default.
         example: A run that has it and what is said about it, ``("", "")`` where there is none.
         related: For a finding the causes that are considered, the likeliest before any evidence first; for a cause the
@@ -79,8 +80,10 @@ def _finding(code: str) -> Page:
         "finding",
         finding.meaning,
         severity=str(finding.severity),
-        document="" if detector is None else (inspect.getdoc(type(detector)) or "").partition("\n")[2].strip(),
-        thresholds=tuple(_thresholds(detector)),
+        document=dataset_checks.document(code)
+        if detector is None
+        else (inspect.getdoc(type(detector)) or "").partition("\n")[2].strip(),
+        thresholds=dataset_checks.thresholds(code) if detector is None else tuple(_thresholds(detector)),
         example=("", "") if detector is None else _example(detector),
         related=tuple(row.code for row in rows),
         remedies=tuple((row.code, _remedy(row)) for row in rows[:MAX_CAUSES]),

@@ -109,7 +109,7 @@ class Sleepy(Dataset[Any]):
         time.sleep(self.sleep_s)
         if i == self.stuck:
             wait_for_a_lock_that_nobody_gives_back()
-        return torch.ones(64), torch.ones(1)
+        return torch.randn(64), torch.ones(1)
 
 
 def wait_for_a_lock_that_nobody_gives_back() -> None:
