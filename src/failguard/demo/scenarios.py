@@ -141,6 +141,6 @@ SCENARIOS = (
         data=_few_with_wrong_labels,
         epochs=60,
         hidden=(512, 512),
-        guard={"patience": 10, "restore_best_weights": True},
+        guard={"patience": 20, "restore_best_weights": True},
     ),
 )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LossPlateau"]
 
+POOR_SHARE = 0.3  # of the trivial predictor's loss: so much left is not the end of learning
 AT_ONCE_EPOCHS = 5  # that a loss has been flat after a rate that was gone from the first epochs on
 RATES = ("learning_rate", "lr")  # names under which a rate is logged per epoch
 
@@ -38,7 +39,7 @@ class LossPlateau:
     - ``warning``: the rate is to blame. The learning rate, logged per epoch, fell below ``dead_rate`` of its highest
       value within the first half of the planned epochs; until then the loss was falling, by more than 3 ``sigma`` and
       ``min_fall`` of what had been learned over the last five epochs before; and it has been flat since, for
-      ``min_epochs`` at least. Where the rate fell within the first five epochs, ``poor_share`` of the trivial
+      ``min_epochs`` at least. Where the rate fell within the first five epochs, ``POOR_SHARE`` (0.3) of the trivial
       predictor's loss has to be left instead of the fall.
     - ``info``: the loss has been flat for at least 70 % of 20 or more epochs with less than ``small_share`` of the
       trivial predictor's loss gained (where that is known, and the loss is below it by more than 3 %). This may be all
@@ -52,7 +53,7 @@ class LossPlateau:
     ``stopped_at_epoch``.
 
     Attributes:
-        dead_rate, min_fall, min_epochs, small_share, poor_share: See above.
+        dead_rate, min_fall, min_epochs, small_share: See above.
 
     Source: the rule is ours; its restraint follows from the false alarms of others on converged runs. Settings
     fitted by ``python -m benchmarks.detection.curves``.
@@ -62,7 +63,6 @@ class LossPlateau:
     min_fall: float = 0.05
     min_epochs: int = 8
     small_share: float = 0.15
-    poor_share: float = 0.3
 
     code: ClassVar[str] = "loss.plateau"
     events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
@@ -185,7 +185,7 @@ class LossPlateau:
         """The rate was gone within the first epochs, and much of a trivial predictor's loss is left."""
         flat = series.values[stop:]
         level = median(flat.tolist())
-        if trivial is None or level < self.poor_share * trivial or not _flat(flat, noise(flat), trivial):
+        if trivial is None or level < POOR_SHARE * trivial or not _flat(flat, noise(flat), trivial):
             return None
         message = (
             f"The learning rate had shrunk to {share:.2g} of its highest value by epoch {int(series.steps[stop])}; "
