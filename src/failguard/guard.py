@@ -16,7 +16,7 @@ from failguard.core.event import Event
 from failguard.core.exceptions import exception_facts
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Status
-from failguard.core.history import History
+from failguard.core.history import LEARNING_RATES, History
 from failguard.core.host import Host
 from failguard.core.improvement import Improvement
 from failguard.core.internals import Internals
@@ -35,7 +35,6 @@ from failguard.settings import Settings
 __all__ = ["Guard"]
 
 PROGRESS_EVERY_S = 10.0
-RATES = frozenset({"learning_rate", "lr"})  # names under which frameworks log it
 MEMORY_SHARE = 0.1  # of free memory that a copy of the weights may take
 # After a stop for one of these the best epoch's weights are the ones worth having.
 RESTORE_CODES = frozenset({"metric.no_improvement", "metric.overfitting"})
@@ -305,7 +304,7 @@ class Guard:
             named["train_loss"] = self._loss_sum / self._loss_count
         for name, value in named.items():
             self.history.epoch_series(name).append(self.epoch, value)
-        if RATES.isdisjoint(named):
+        if not any(name in named for name in LEARNING_RATES):
             rate = self.containment.run("learning rate", self.host.learning_rate)
             if rate is not None:
                 self.history.epoch_series("learning_rate").append(self.epoch, rate)

@@ -37,6 +37,19 @@ class OptimizerFacts:
     clipping: str | None = None
     schedule: str | None = None
 
+    @property
+    def may_start_slowly(self) -> bool:
+        """The schedule may begin near a rate of zero."""
+        return self._schedule_says("warm", "onecycle", "lambda", "linear", "sequential")
+
+    @property
+    def swings(self) -> bool:
+        """The schedule raises the rate again and again, so that losses jump or swing by design."""
+        return self._schedule_says("restart", "cycl")
+
+    def _schedule_says(self, *words: str) -> bool:
+        return any(word in (self.schedule or "").lower() for word in words)
+
 
 @dataclass(slots=True)
 class ModelFacts:

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-__all__ = ["Block", "History", "Series"]
+__all__ = ["LEARNING_RATES", "Block", "History", "Series"]
 
 RECENT = 4096  # newest values kept in full
 FIRST = 256  # oldest values kept in full: where the run started
 BLOCKS = 1024  # the whole run, as at most this many blocks
+LEARNING_RATES = ("learning_rate", "lr")  # names under which frameworks log it
 FIRST_INTERNALS, RECENT_INTERNALS = 4, 60  # samples of what goes on inside that are kept
 
 
@@ -233,6 +234,11 @@ class History:
         self.internals.append(reading)
         if len(self.internals) > FIRST_INTERNALS + RECENT_INTERNALS:
             del self.internals[FIRST_INTERNALS]
+
+    @property
+    def learning_rates(self) -> Series | None:
+        """The learning rate of each epoch, ``None`` where it is not known."""
+        return next((self.epochs[name] for name in LEARNING_RATES if name in self.epochs), None)
 
     def step_series(self, name: str) -> Series:
         """The series of a per-step quantity; an empty one is made when there is none yet."""

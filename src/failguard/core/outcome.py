@@ -15,7 +15,6 @@ __all__ = ["accuracy_is_trivial", "learning_is_bad", "learning_is_poor", "predic
 LEAST_UPDATES = 100
 LEAST_SHARE = 0.35  # of the plan
 WITHOUT_PLAN_UPDATES = 300
-SLOW_STARTS = ("warm", "onecycle", "lambda", "linear", "sequential")  # schedules that may begin near a rate of zero
 # Shares of the trivial predictor's loss that count as nothing learned. Heavy-tailed targets move their own variance.
 TRIVIAL_SHARE = {"class_prior": 0.9, "output_width": 0.9, "target_spread": 0.95}
 START_SHARE = 0.97  # of the first losses, where no trivial loss is known
@@ -140,7 +139,7 @@ def predictions_are_constant(history: History) -> bool:
 
 def _had_time(updates: int, history: History) -> bool:
     facts = history.facts
-    slow = 2 if any(word in (facts.optimizer.schedule or "").lower() for word in SLOW_STARTS) else 1
+    slow = 2 if facts.optimizer.may_start_slowly else 1
     planned = facts.planned_steps
     if planned is None:
         return updates >= slow * WITHOUT_PLAN_UPDATES

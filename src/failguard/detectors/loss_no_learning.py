@@ -11,20 +11,15 @@ from failguard.core.event import Event
 from failguard.core.facts import Facts, OptimizerFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
-from failguard.core.label_counts import prior_error
 from failguard.core.observation import Observation
 from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy
+from failguard.detectors.loss_small_gain import halves_apart, learned_a_little
 
 __all__ = ["LossNoLearning"]
 
-SLOW_STARTS = ("warm", "onecycle", "lambda", "linear", "sequential")  # schedules that may begin near a rate of zero
-
-
-PERIODIC = ("restart", "cycl")  # schedules under which losses swing by design
-FEW_SAMPLES = 300  # of validation, where their number is not known
 FEW_UPDATES = 10  # in a plan that is over; fewer are a trial of the program
 
 
@@ -257,8 +252,7 @@ class LossNoLearning:
         if recent is None or recent < (0.85 if val else 0.97) * trivial:
             return None
         # What was learned and lost again a while ago excuses nothing, unless the schedule swings by design.
-        swings = any(word in (facts.optimizer.schedule or "").lower() for word in PERIODIC)
-        if val and min(val[0 if swings else len(val) // 2 :]) < 0.97 * trivial:
+        if val and min(val[0 if facts.optimizer.swings else len(val) // 2 :]) < 0.97 * trivial:
             return None
         start = _start_level(history)
         fell = start > 1.3 * trivial and recent < 0.95 * start  # part of the loss was shed, so it may be all penalty
@@ -267,7 +261,7 @@ class LossNoLearning:
         is_spread = facts.trivial_loss_source == "target_spread"
         series = train_loss_per_epoch(history)
         train = [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
-        stays = 0.97 * trivial <= recent <= 1.06 * trivial and _change(train[len(train) // 2 :]) <= 0.02 * trivial
+        stays = 0.97 * trivial <= recent <= 1.06 * trivial and halves_apart(train[len(train) // 2 :]) <= 0.02 * trivial
         too_slow = observation.event is Event.RUN_END and is_spread and bool(val) and min(val) > 1.1 * trivial
         if fell and not stays and not too_slow:
             return None
@@ -305,7 +299,7 @@ class LossNoLearning:
         # Without validation a gain of a percent may be learned or memorised.
         unsure = fell or is_spread or is_falling or updates < self.min_updates
         unsure = unsure or (not val and recent < 0.99 * trivial)
-        if not is_spread and updates >= self.min_updates and _learned_a_little(history, trivial, val, train):
+        if not is_spread and updates >= self.min_updates and learned_a_little(history, trivial, val, train):
             message += " It is more than chance, and may be all that there is to learn."
             return _finding(observation, Severity.INFO, message, evidence)
         if 0.97 * trivial <= recent <= 1.05 * trivial and observation.event is not Event.RUN_END:
@@ -313,7 +307,7 @@ class LossNoLearning:
         return _finding(observation, Severity.WARNING if unsure else Severity.ERROR, message, evidence)
 
     def _enough(self, facts: Facts, updates: int, epochs: int, *, one_long_epoch: bool) -> bool:
-        slow = 2 if any(word in (facts.optimizer.schedule or "").lower() for word in SLOW_STARTS) else 1
+        slow = 2 if facts.optimizer.may_start_slowly else 1
         if one_long_epoch:
             planned = (facts.planned_steps or 0) // max(facts.accumulate_batches, 1)
             return updates >= slow * max(4 * self.open_updates, int(self.min_share * planned))
@@ -399,70 +393,10 @@ class LossNoLearning:
         return _finding(observation, Severity.WARNING, message, _evidence(recent, start, updates, epochs, val))
 
 
-def _learned_a_little(history: History, trivial: float, val: list[float], train: list[float]) -> bool:
-    """Whether a gain of a few percent over chance is certain, has come to its end, and nothing holds the model back.
-
-    Compared are the median of the newer half of the validation losses (without validation, of the training losses of
-    samples not seen before) and the trivial loss, with three times the greater one of two errors: the noise from epoch
-    to epoch, and what the class shares of so many validation samples stray.
-    """
-    facts = history.facts
-    newer = val[-max(len(val) // 2, 2) :] if val else _unseen(history)
-    if len(newer) < 2 or _is_held_back(history):
-        return False
-    import numpy as np
-
-    samples = facts.validation_samples if val else facts.train_samples
-    stray = prior_error(facts.class_counts, samples or FEW_SAMPLES)
-    sigma = float(noise(np.asarray(newer))) if len(newer) > 3 else max(newer) - min(newer)
-    error = sigma if val else sigma / math.sqrt(len(newer))
-    gain = trivial - median(newer)
-    is_flat = len(train) < 4 or _change(train[len(train) // 2 :]) <= max(2.0 * sigma, 0.01 * trivial)
-    return gain > 3.0 * max(error, stray) and gain > 0.003 * trivial and is_flat
-
-
-def _unseen(history: History) -> list[float]:
-    """Training losses, in blocks, of the second half of the first epoch: of samples that the model had not seen yet."""
-    losses = history.steps.get("loss")
-    if losses is None:
-        return []
-    steps = len(losses) // max(len(history.epochs.get("train_loss", ())), 1)
-    blocks = [b for b in losses.blocks() if steps / 2 <= b.start and b.start + b.count <= steps and b.finite]
-    return [b.mean for b in blocks]
-
-
-def _is_held_back(history: History) -> bool:
-    """Whether dropout, decay or a rate near zero explain that little was learned."""
-    facts = history.facts
-    if (
-        (facts.model.dropout or 0.0) >= 0.7
-        or (facts.optimizer.weight_decay or 0.0) >= 1.0
-        or facts.model.weight_penalty
-    ):
-        return True
-    norms = [
-        sum(layer.weight_norm or 0.0 for layer in reading.layers) for reading in history.internals if reading.layers
-    ]
-    if norms and norms[-1] < 0.3 * norms[0]:
-        return True
-    rates = _rates(history)
-    ratios = (
-        sorted(r for layer in history.internals[-1].layers if (r := layer.update_ratio) is not None)
-        if (history.internals)
-        else []
-    )
-    crawls = bool(ratios) and ratios[len(ratios) // 2] < 3e-5
-    return crawls or (len(rates) > 1 and rates[-1] < 1e-3 * max(rates))
-
-
-def _rates(history: History) -> list[float]:
-    series = next((history.epochs[name] for name in ("learning_rate", "lr") if name in history.epochs), None)
-    return [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
-
-
 def _rate_rises(history: History) -> bool:
-    rates = _rates(history)
-    return len(rates) > 1 and rates[-1] > 1.001 * rates[-2]
+    rates = history.learning_rates
+    newest = [] if rates is None else rates.recent(2).tolist()
+    return len(newest) > 1 and newest[1] > 1.001 * newest[0]
 
 
 def _stayed(values: list[float], start: float, recent: float, sigma: float) -> bool:
@@ -470,12 +404,6 @@ def _stayed(values: list[float], start: float, recent: float, sigma: float) -> b
     return recent >= start - 2.0 * min(sigma, 0.01 * abs(start)) and min(values) >= start - 4.0 * min(
         sigma, 0.03 * abs(start)
     )
-
-
-def _change(values: list[float]) -> float:
-    """How far apart the medians of the older and the newer half are; 0 for fewer than 4 values."""
-    half = len(values) // 2
-    return abs(median(values[:half]) - median(values[half:])) if half >= 2 else 0.0
 
 
 def _val_losses(history: History) -> list[float]:

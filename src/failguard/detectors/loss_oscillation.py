@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LossOscillation"]
 
-RATES = ("learning_rate", "lr")  # names under which a rate is logged per epoch
-PERIODIC = ("restart", "cycl")  # schedules under which the loss swings by design
 MIN_TURNS = 0.5  # of the changes go the other way than the one before; two thirds do in noise without memory
 FEW_EPOCHS, FEW_TURNS = 16, 0.6  # fewer epochs tell swings from the stages of a curriculum only where they turn often
 MIN_RISES = 0.25  # of the changes are upwards; restarts are followed by descents
@@ -179,9 +177,8 @@ class LossOscillation:
 
     def check(self, observation: Observation, history: History) -> Finding | None:
         """Compare the swings of the newer epochs with what was learned."""
-        schedule = (history.facts.optimizer.schedule or "").lower()
         series = train_loss_per_epoch(history)
-        if series is None or len(series) < self.min_epochs + 2 or any(word in schedule for word in PERIODIC):
+        if series is None or len(series) < self.min_epochs + 2 or history.facts.optimizer.swings:
             return None
         val = history.epochs.get("val_loss")
         if val is not None and not observation.validated:
@@ -294,7 +291,7 @@ def _period(changes: Floats) -> int | None:
 
 def _rate_never_rose(history: History) -> bool:
     """Whether the learning rate is logged per epoch and only ever fell or stayed."""
-    rates = next((history.epochs[name] for name in RATES if name in history.epochs), None)
+    rates = history.learning_rates
     return rates is not None and len(rates) > 1 and all(b <= a for a, b in pairwise(rates.values.tolist()))
 
 

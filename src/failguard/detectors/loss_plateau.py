@@ -26,7 +26,6 @@ __all__ = ["LossPlateau"]
 
 POOR_SHARE = 0.3  # of the trivial predictor's loss: so much left is not the end of learning
 AT_ONCE_EPOCHS = 5  # that a loss has been flat after a rate that was gone from the first epochs on
-RATES = ("learning_rate", "lr")  # names under which a rate is logged per epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class LossPlateau:
         if series is None or len(series) < AT_ONCE_EPOCHS + 2:
             return None
         trivial = history.facts.trivial_loss
-        rates = next((history.epochs[name] for name in RATES if name in history.epochs), None)
+        rates = history.learning_rates
         if rates is not None and len(rates) == len(series):
             planned = history.facts.max_epochs or len(series)
             found = self._without_rate(observation, series, rates, planned, trivial)

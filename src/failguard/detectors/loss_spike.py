@@ -31,7 +31,6 @@ SETTLE = 40  # steps after a spike in which the loss has to be back
 MOST = 8  # humps near the height of a spike within the steps looked at; with more of them the loss swings anyway
 LASTING = 8  # steps: a shorter one is a bad batch or two, from which the run recovers at once
 LONGEST = 256  # steps; what stays up longer is a new level
-PERIODIC = ("restart", "cycl")  # schedules under which the loss jumps by design
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +155,7 @@ class LossSpike:
 
     def check(self, observation: Observation, history: History) -> Finding | None:
         """Look for jumps that are over."""
-        schedule = (history.facts.optimizer.schedule or "").lower()
-        if any(word in schedule for word in PERIODIC):
+        if history.facts.optimizer.swings:
             return None
         losses = history.steps.get("loss")
         if losses is None or not len(losses):

@@ -183,9 +183,7 @@ class Case:
     @cached_property
     def rate_gone(self) -> tuple[float, int, int] | None:
         """Where the schedule ended learning in the first half of the epochs: highest rate, epoch, epochs in all."""
-        series = next(
-            (self.history.epochs[name] for name in ("learning_rate", "lr") if name in self.history.epochs), None
-        )
+        series = self.history.learning_rates
         rates = [] if series is None else series.values.tolist()
         top = max((r for r in rates if math.isfinite(r)), default=0.0)
         start = self.facts.optimizer.learning_rate  # the first epoch may have ended it already

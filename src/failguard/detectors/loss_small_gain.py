@@ -1,0 +1,81 @@
+"""A part of ``loss.no_learning``: a small gain over chance that is certain, as weak signal gives it."""
+
+from __future__ import annotations
+
+import math
+
+from failguard.core.history import History
+from failguard.core.label_counts import prior_error
+from failguard.core.statistics import median, noise
+
+__all__ = ["halves_apart", "learned_a_little"]
+
+FEW_SAMPLES = 300  # of validation, where their number is not known
+ERRORS = 3.0  # a gain of fewer standard errors may be chance
+LEAST_GAIN = 0.003  # of the trivial predictor's loss
+# What explains that little was learned:
+STRONG_DROPOUT, STRONG_DECAY = 0.7, 1.0
+SHRUNK = 0.3  # of the first norm of the weights
+CRAWLING = 3e-5  # median ratio of update to weight
+RATE_GONE = 1e-3  # of the highest rate
+
+
+def halves_apart(values: list[float]) -> float:
+    """How far apart the medians of the older and the newer half are; 0 for fewer than 4 values."""
+    half = len(values) // 2
+    return abs(median(values[:half]) - median(values[half:])) if half >= 2 else 0.0
+
+
+def learned_a_little(history: History, trivial: float, val: list[float], train: list[float]) -> bool:
+    """Whether a gain of a few percent over chance is certain, has come to its end, and nothing holds the model back.
+
+    Compared are the median of the newer half of the validation losses (without validation, of the training losses of
+    samples not seen before) and the trivial loss, with three times the greater one of two errors: the noise from epoch
+    to epoch, and what the class shares of so many validation samples stray.
+    """
+    facts = history.facts
+    newer = val[-max(len(val) // 2, 2) :] if val else _unseen(history)
+    if len(newer) < 2 or _is_held_back(history):
+        return False
+    import numpy as np
+
+    samples = facts.validation_samples if val else facts.train_samples
+    stray = prior_error(facts.class_counts, samples or FEW_SAMPLES)
+    sigma = float(noise(np.asarray(newer))) if len(newer) > 3 else max(newer) - min(newer)
+    error = sigma if val else sigma / math.sqrt(len(newer))
+    gain = trivial - median(newer)
+    is_flat = len(train) < 4 or halves_apart(train[len(train) // 2 :]) <= max(2.0 * sigma, 0.01 * trivial)
+    return gain > ERRORS * max(error, stray) and gain > LEAST_GAIN * trivial and is_flat
+
+
+def _unseen(history: History) -> list[float]:
+    """Training losses, in blocks, of the second half of the first epoch: of samples that the model had not seen yet."""
+    losses = history.steps.get("loss")
+    if losses is None:
+        return []
+    steps = len(losses) // max(len(history.epochs.get("train_loss", ())), 1)
+    blocks = [b for b in losses.blocks() if steps / 2 <= b.start and b.start + b.count <= steps and b.finite]
+    return [b.mean for b in blocks]
+
+
+def _is_held_back(history: History) -> bool:
+    """Whether dropout, decay or a rate near zero explain that little was learned."""
+    facts = history.facts
+    if (
+        (facts.model.dropout or 0.0) >= STRONG_DROPOUT
+        or (facts.optimizer.weight_decay or 0.0) >= STRONG_DECAY
+        or facts.model.weight_penalty
+    ):
+        return True
+    norms = [
+        sum(layer.weight_norm or 0.0 for layer in reading.layers) for reading in history.internals if reading.layers
+    ]
+    if norms and norms[-1] < SHRUNK * norms[0]:
+        return True
+    newest = history.internals[-1].layers if history.internals else ()
+    ratios = sorted(r for layer in newest if (r := layer.update_ratio) is not None)
+    if ratios and ratios[len(ratios) // 2] < CRAWLING:
+        return True
+    series = history.learning_rates
+    rates = [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
+    return len(rates) > 1 and rates[-1] < RATE_GONE * max(rates)
