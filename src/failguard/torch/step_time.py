@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from failguard.guard import Guard
 from failguard.resources.windows import STEPS, Windows
+from failguard.torch.hooks import TracelessHook
 
 __all__ = ["StepTimer"]
 
@@ -79,7 +80,7 @@ class StepTimer:
         self._opened_at = self._updated_at = now
         self._waits = True
         self.next_step = -1  # at every step until the window is closed
-        self._handles = [self._model.register_forward_pre_hook(self._before_forward)]
+        self._handles = [self._model.register_forward_pre_hook(TracelessHook(self._before_forward))]
         self._handles += [o.register_step_post_hook(self._after_update) for o in self._optimizers]
 
     def _after_update(self, *_: Any) -> None:
