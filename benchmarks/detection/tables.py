@@ -147,7 +147,7 @@ def page(scores: Sequence[Score], context: Mapping[str, Any], peers: Mapping[str
     lines = [
         "# Detection",
         "",
-        "failguard at its defaults on the zoo of [benchmarks/detection](../detection/README.md): programs that fail, "
+        "failguard at its defaults on the zoo of `benchmarks/detection`: programs that fail, "
         "each with its fixed twin, and healthy ones. Thresholds may be fitted on the calibration half only; the "
         "figures that count are those of the report half.",
         "",
