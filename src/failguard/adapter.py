@@ -91,6 +91,8 @@ class GuardCallback:
             rare classes; or :class:`~failguard.DataChecks`, which says what raises; or ``False``.
         config: The run's hyperparameters. ``None``: what the framework knows of them.
         experiment, run_name, hypothesis, approach, tags: The registry entry.
+        line: The line of work, which ties attempts at one thing together; ``None``: the experiment.
+        parent: Id of the run that this one improves on.
         sinks: ``"auto"`` (console, local record, MLflow) or a list of sinks; ``[]`` writes nothing at all.
         record_dir: Where the local record of each run goes, one folder a run.
         alerts: Notification addresses in Apprise syntax, or callables that take the report.
@@ -120,6 +122,8 @@ class GuardCallback:
         run_name: str | None = None,
         hypothesis: str | None = None,
         approach: str | None = None,
+        line: str | None = None,
+        parent: str | None = None,
         tags: Mapping[str, Any] | None = None,
         sinks: Literal["auto"] | Sequence[Sink] = "auto",
         record_dir: str | os.PathLike[str] = "failguard_runs",
@@ -144,6 +148,8 @@ class GuardCallback:
             run_name=run_name,
             hypothesis=hypothesis,
             approach=approach,
+            line=line,
+            parent=parent,
             tags=tags,
             sinks=sinks,
             record_dir=record_dir,

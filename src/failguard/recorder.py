@@ -57,6 +57,7 @@ class Recorder:
         self._accounting = accounting
         self._resources = resources
         self._findings: list[Finding] = []
+        self._seen_after_s: dict[str, float] = {}
         self._actions: list[ActionTaken] = []
         self._notes: list[str] = []
         self._delivery: Delivery | None = None
@@ -86,6 +87,8 @@ class Recorder:
             run_name=redact(settings.run_name),
             hypothesis=redact(settings.hypothesis),
             approach=redact(settings.approach),
+            line=redact(settings.line),
+            parent=redact(settings.parent),
             tags={k: str(v) for k, v in self._copied("tags", settings.tags).items()},
             config=config,
             mlflow_run_id=mlflow_run_id,
@@ -107,6 +110,7 @@ class Recorder:
 
     def add(self, finding: Finding) -> None:
         """Record a finding. One that confirms an earlier suspicion takes its place."""
+        self._seen_after_s.setdefault(finding.code, self.duration_s)
         for i, earlier in enumerate(self._findings):
             if earlier.code == finding.code:
                 evidence = {**finding.evidence, "first_seen_step": float(earlier.step)}
@@ -183,6 +187,7 @@ class Recorder:
             status=status,
             findings=findings,
             root=root,
+            seen_after_s=dict(self._seen_after_s),
             actions=list(self._actions),
             progress=numbers,
             compute=self._compute(status, numbers),

@@ -50,6 +50,8 @@ class Settings:
     run_name: str | None = None
     hypothesis: str | None = None
     approach: str | None = None
+    line: str | None = None
+    parent: str | None = None
     tags: Mapping[str, Any] | None = None
     sinks: Literal["auto"] | Sequence[Sink] = "auto"
     record_dir: str | os.PathLike[str] = "failguard_runs"
@@ -76,7 +78,7 @@ class Settings:
             raise _unusable("restore_best_weights", self.restore_best_weights, "True, False or None")
         if not isinstance(self.resources, bool | ResourceLimits):
             raise _unusable("resources", self.resources, "True, False or ResourceLimits(...)")
-        for name in ("experiment", "run_name", "hypothesis", "approach"):
+        for name in ("experiment", "run_name", "hypothesis", "approach", "line", "parent"):
             self._check_text(name)
         for name in ("config", "tags"):
             value = getattr(self, name)

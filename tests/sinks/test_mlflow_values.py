@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -9,13 +10,16 @@ import pytest
 from failguard.core.diagnosis import Cause, Diagnosis
 from failguard.core.finding import Status
 from failguard.core.history import History
+from failguard.runs.entry import entry_from_values
 from failguard.sinks.mlflow_values import (
     course_rows,
+    flat_config,
     metric_rows,
     note,
     params,
     resource_rows,
     run_status,
+    summary_rows,
     tags,
     valid_name,
 )
@@ -146,7 +150,7 @@ def test_params(make_report: Any) -> None:
     assert found["a b__2"] == "2"
     assert len(found["long"]) == 6000
     report.run = replace(report.run, config={f"k{i}": i for i in range(2_000)})
-    assert len(params(report)) == 500
+    assert len(params(report)) == 501  # the hypothesis is none of the config
 
 
 def test_tags(make_report: Any) -> None:
@@ -207,3 +211,35 @@ def test_the_course_of_a_quantity_goes_to_the_page_of_system_metrics(make_report
         ("system/tree", 1.0, 21, 21_000),
     ]
     assert resource_rows(report) == [("system/bill/hours", 2.0, 19)], "no dot beside a curve"
+
+
+def test_the_registry_reads_a_run_from_its_tags_and_metrics(make_report: Any) -> None:
+    report = make_report(Status.STOPPED, failing=True)
+    report.seen_after_s = {report.root.code: 2.5}
+    entry = entry_from_values(
+        run_id="r",
+        experiment_id="1",
+        experiment="e",
+        name="n",
+        mlflow_status="FINISHED",
+        started_ms=1,
+        ended_ms=2,
+        tags=tags(report),
+        params=params(report),
+        metrics={name: value for name, value, _ in summary_rows(report)},
+    )
+    assert entry.status == report.status.value
+    assert entry.failed
+    assert entry.finding == report.root.code
+    assert entry.cause == report.diagnosis.likely_cause
+    assert entry.fingerprint == report.fingerprint
+    assert entry.config == flat_config(report.run.config)
+    assert entry.used_h == pytest.approx(report.compute.used_h)
+    assert (entry.steps, entry.detected_after_s) == (report.progress.steps, 2.5)
+
+
+def test_a_config_that_is_too_long_for_a_tag_loses_its_longest_values(make_report: Any) -> None:
+    report = make_report()
+    config = {"lr": 0.1, "words": "x" * 9_000, "deep": {"rates": [0.1] * 3_000, "width": 7}}
+    report.run = replace(report.run, config=config)
+    assert json.loads(tags(report)["failguard.config"]) == {"lr": 0.1, "deep.width": 7}

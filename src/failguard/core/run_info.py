@@ -18,6 +18,8 @@ class RunInfo:
         started_at: ISO 8601 with time zone.
         framework: ``"lightning"``, ``"keras"``, ``"torch"`` or ``"log"`` for a finished log.
         experiment, run_name, hypothesis, approach: As the user gave them.
+        line: The line of work that the run belongs to; ``None``: its experiment.
+        parent: Id of the run that this one improves on.
         tags: As the user gave them, values as text.
         config: The user's hyperparameters, or what was read from the model and optimizer.
         mlflow_run_id: A run that the framework's own logger writes to, found at the start.
@@ -32,6 +34,8 @@ class RunInfo:
     run_name: str | None = None
     hypothesis: str | None = None
     approach: str | None = None
+    line: str | None = None
+    parent: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     mlflow_run_id: str | None = None

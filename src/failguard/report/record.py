@@ -178,6 +178,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "status": Status,
     "findings": _list_of(_finding),
     "root": _finding,
+    "seen_after_s": lambda v: {str(k): float(x) for k, x in v.items()},
     "diagnosis": _diagnosis,
     "actions": _list_of(_dataclass(ActionTaken)),
     "progress": _dataclass(Progress),

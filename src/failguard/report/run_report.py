@@ -108,6 +108,7 @@ class RunReport:
         notes: Remarks, such as why something could not be measured.
         history: The run's curves in blocks, as :meth:`History.rows` gives them.
         locations: Where the record is: ``{"local": path, "mlflow": address}``.
+        seen_after_s: When each finding was first seen, in seconds since the start, by code.
     """
 
     run: RunInfo
@@ -130,6 +131,7 @@ class RunReport:
     notes: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     locations: dict[str, str] = field(default_factory=dict)
+    seen_after_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def failing(self) -> bool:

@@ -228,7 +228,8 @@ class Session:
     def end(self, report: RunReport) -> None:
         """Send what is left. What matters most goes first: time may run out."""
         resources = [row for row in values.resource_rows(report) if row[2] > self.sent.get(row[0], -1)]
-        self._log(tags=values.tags(report), metrics=resources[:BATCH])
+        summary = values.summary_rows(report)
+        self._log(tags=values.tags(report), metrics=[*summary, *resources][:BATCH])
         if self.owned:
             end_ms = values.start_ms(report) + int(report.progress.duration_s * 1000)
             self.client.set_terminated(self.run_id, values.run_status(report), end_time=end_ms)
@@ -266,7 +267,7 @@ class Session:
                 self.experiment_id,
                 start_time=values.start_ms(report),
                 run_name=target.run_name or report.run.record_id,
-                tags={"failguard.record": report.run.record_id},
+                tags={**_context_tags(), "failguard.record": report.run.record_id},
             )
         )
         self.run_id, self.owned = run.info.run_id, True
@@ -336,3 +337,13 @@ class Session:
             path = folder / name
             if path.is_file():
                 self.client.log_artifact(self.run_id, str(path), "failguard" if "/" in name else None)
+
+
+def _context_tags() -> dict[str, str]:
+    """Who started the run and from which source, as MLflow itself notes it for a run of its own."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    try:
+        return {name: str(value) for name, value in resolve_tags().items()}
+    except Exception:  # noqa: BLE001 - plugins of the user's are asked; a run without these tags is still a run
+        return {}

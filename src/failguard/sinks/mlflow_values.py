@@ -11,19 +11,24 @@ from datetime import datetime
 from typing import Any
 
 from failguard._version import __version__
-from failguard.core.finding import Status
+from failguard.core.finding import Severity, Status
 from failguard.core.redaction import cut
+from failguard.report.outcome import outcome_of
+from failguard.report.plain import plain
 from failguard.report.run_report import RunReport
 
 __all__ = [
     "MetricRow",
     "TimedRow",
     "course_rows",
+    "flat_config",
     "metric_rows",
     "note",
     "params",
     "resource_rows",
     "run_status",
+    "setup",
+    "summary_rows",
     "tags",
     "valid_name",
 ]
@@ -123,12 +128,51 @@ def course_rows(report: RunReport, sent: Mapping[str, int]) -> list[TimedRow]:
     return rows
 
 
+def summary_rows(report: RunReport) -> list[MetricRow]:
+    """What a finished run took and when its failure was seen, so that one search over many runs reads it.
+
+    Hours used, wasted and saved, GPU-hours where there were GPUs, steps and planned steps, and the seconds from the
+    start to the first sight of the root finding. What is not known is left out.
+    """
+    step = max(report.progress.steps - 1, 0)
+    bill = report.resources.get("bill")
+    amounts = bill if isinstance(bill, Mapping) else {}
+    values = {
+        "used_h": report.compute.used_h,
+        "wasted_h": report.compute.wasted_h,
+        "saved_h": report.compute.saved_h,
+        "gpu_h": amounts.get("gpu_hours"),
+        "wasted_gpu_h": amounts.get("wasted_gpu_hours"),
+        "saved_gpu_h": amounts.get("saved_gpu_hours"),
+        "steps": report.progress.steps,
+        "planned_steps": report.progress.planned_steps,
+        "detected_after_s": None if report.root is None else report.seen_after_s.get(report.root.code),
+    }
+    return [
+        (f"failguard/run/{name}", float(value), step)
+        for name, value in values.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+
+
 def params(report: RunReport) -> dict[str, str]:
     """The hypothesis and the config, flattened with dots."""
     found: dict[str, str] = {}
     if report.run.hypothesis:
         found["hypothesis"] = cut(report.run.hypothesis, MAX_PARAM)
-    for name, value in _flat(report.run.config, "."):
+    for name, value in flat_config(report.run.config).items():
+        unique, n = name, 2
+        while unique in found:  # a config may have a "hypothesis" of its own
+            unique = f"{name[: MAX_NAME - 5]}_{n}"
+            n += 1
+        found[unique] = cut(value if isinstance(value, str) else _as_text(value), MAX_PARAM)
+    return found
+
+
+def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without nesting, names joined with dots and as MLflow takes them, at most 500 values."""
+    found: dict[str, Any] = {}
+    for name, value in _flat(config, "."):
         if len(found) >= MAX_PARAMS:
             break
         name = unique = valid_name(name)
@@ -136,21 +180,45 @@ def params(report: RunReport) -> dict[str, str]:
         while unique in found:
             unique = f"{name[: MAX_NAME - 5]}_{n}"
             n += 1
-        found[unique] = cut(value if isinstance(value, str) else _as_text(value), MAX_PARAM)
+        found[unique] = value
     return found
+
+
+def setup(report: RunReport) -> dict[str, Any]:
+    """What the run was made of, as far as the adapter could read it, for comparing runs."""
+    facts = report.facts
+    values = {
+        "model": facts.model.name,
+        "parameters": facts.model.parameters,
+        "optimizer": facts.optimizer.name,
+        "learning_rate": facts.optimizer.learning_rate,
+        "schedule": facts.optimizer.schedule,
+        "clipping": facts.optimizer.clipping,
+        "loss": facts.loss_name,
+        "batch_size": facts.batch_size,
+    }
+    return {name: value for name, value in values.items() if value not in (None, "")}
 
 
 def tags(report: RunReport) -> dict[str, str]:
     """The ``failguard.*`` tags."""
     root, run = report.root, report.run
+    seen = [f.code for f in report.findings if f.severity is not Severity.INFO]
+    outcome = outcome_of(report)
     found = {
         "failguard.status": report.status.value,
+        "failguard.outcome": None if outcome is None else outcome.value,
         "failguard.record": run.record_id,
         "failguard.framework": run.framework,
         "failguard.version": __version__,
-        "failguard.line": run.experiment,
+        "failguard.line": run.line or run.experiment,
+        "failguard.parent": run.parent,
         "failguard.approach": run.approach,
         "failguard.finding": root.code if root is not None else None,
+        "failguard.findings": " ".join(dict.fromkeys(seen)),
+        "failguard.error_type": None if report.exception is None else report.exception.type_name,
+        "failguard.config": _fitting(flat_config(run.config)),
+        "failguard.setup": _fitting(setup(report)),
         "failguard.cause": report.diagnosis.likely_cause,
         "failguard.fingerprint": report.fingerprint,
     }
@@ -191,6 +259,17 @@ def _flat(values: Mapping[str, Any], separator: str, prefix: str = "") -> Iterat
             yield from _flat(value, separator, f"{name}{separator}")
         else:
             yield name, value
+
+
+def _fitting(values: Mapping[str, Any]) -> str:
+    """JSON of values within the length of a tag; what does not fit is left out, the longest first."""
+    kept = {name: json.dumps(plain(value), allow_nan=False)[: MAX_TAG + 1] for name, value in values.items()}
+    while kept:
+        text = "{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in kept.items()) + "}"
+        if len(text) <= MAX_TAG:
+            return text
+        del kept[max(kept, key=lambda name: len(kept[name]))]
+    return ""
 
 
 def _as_text(value: Any) -> str:
