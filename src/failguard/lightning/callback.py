@@ -67,6 +67,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     _wants_stop: bool = False
     _has_agreed: bool = False
     _ranks: int = 1
+    _batches: int = 0  # of this fit, the same on every rank
     _timer: StepTimer | None = None
     _validation_began_at: float | None = None
     _saving_since: float | None = None
@@ -162,9 +163,19 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
             if trainer.gradient_clip_val is not None:  # None for this step: clipping by value raises without gradients
                 self._clip, trainer.gradient_clip_val = trainer.gradient_clip_val, None
 
-    @hook
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The batch is done."""
+        self._end_batch(trainer, outputs)
+        if self._ranks > 1:
+            self._batches += 1
+            # By the loop's own count and whatever became of the batch: a rank that stays away holds up all others.
+            if self._batches % AGREE_EVERY == 0:
+                self._agree(trainer)
+            if self._batches % COMPARE_EVERY == 0:
+                self._compare_ranks(trainer)
+
+    @hook
+    def _end_batch(self, trainer: Any, outputs: Any) -> None:
         watch, guard = self._watch, self._guard
         if watch is None or guard is None:
             return
@@ -174,11 +185,6 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         if not watch.has_loss and isinstance(outputs, Mapping) and outputs.get("loss") is not None:
             watch.see_loss(outputs["loss"])  # divided too
         watch.end_batch(factor=factor)
-        if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
-            self._agree(trainer)
-            if guard.step % COMPARE_EVERY == 0:
-                device = trainer.strategy.root_device
-                guard.resources.compare_ranks(of_each_rank(guard.resources.own_step_s, device))
 
     # One epoch
 
@@ -200,9 +206,14 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
             if self._validation_began_at is not None and self._guard is not None:
                 self._guard.spent("validation", perf_counter() - self._validation_began_at)
 
-    @hook
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """The epoch is over, its validation included."""
+        self._end_epoch(trainer, pl_module)
+        if self._ranks > 1:
+            self._agree(trainer)
+
+    @hook
+    def _end_epoch(self, trainer: Any, pl_module: Any) -> None:
         guard, watch = self._guard, self._watch
         if guard is None or watch is None:
             return
@@ -214,8 +225,6 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
             self._late_epoch = (metrics, validated)
             return
         guard.end_epoch(metrics, validated=validated)
-        if self._ranks > 1:
-            self._agree(trainer)
 
     def _close_late_epoch(self, trainer: Any) -> None:
         """End the epoch that waited for metrics which the module logs after callbacks have run."""
@@ -225,8 +234,6 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         self._late_epoch = None
         metrics, validated = late
         guard.end_epoch({**metrics, **self._metrics.end_epoch(trainer.callback_metrics)[0]}, validated=validated)
-        if self._ranks > 1:
-            self._agree(trainer)
 
     # The run ends
 
@@ -355,6 +362,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         if waits and self._guard is not None:
             self._guard.note(f"Lightning trains on until {' and '.join(waits)} of the Trainer, then stops.")
 
+    @hook
     def _agree(self, trainer: Any) -> None:
         """Stop on every rank as soon as one wants to."""
         guard = self._guard
@@ -366,6 +374,13 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
             if not guard.should_stop:
                 guard.should_stop = True
                 guard.note("Another rank asked to stop; its log says why.")
+
+    @hook
+    def _compare_ranks(self, trainer: Any) -> None:
+        """Find the one that holds up the others."""
+        guard = self._guard
+        if guard is not None:
+            guard.resources.compare_ranks(of_each_rank(guard.resources.own_step_s, trainer.strategy.root_device))
 
     def _finish(self, guard: Guard) -> None:
         if self._timer is not None:
@@ -400,6 +415,7 @@ _OF_ONE_FIT = (
     "_wants_stop",
     "_has_agreed",
     "_ranks",
+    "_batches",
     "_timer",
     "_validation_began_at",
     "_saving_since",

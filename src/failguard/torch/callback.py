@@ -85,7 +85,7 @@ class FailGuard(GuardCallback):
         self._timer: StepTimer | None = None
         self._device = torch.device("cpu")
         self._ranks = 1
-        self._epoch = 0
+        self._epoch = self._batches = 0
         self._wants_stop = False
         self._stops = False
         self._gave_up = False  # no guard could be made: said once, not at every step
@@ -119,6 +119,13 @@ class FailGuard(GuardCallback):
             return True
         started = perf_counter()
         allowed = guard.containment.run("step", self._step, guard, loss, batch)
+        if self._ranks > 1:
+            self._batches += 1
+            # By the loop's own count and whatever became of the step: a rank that stays away holds up all others.
+            if self._batches % AGREE_EVERY == 0:
+                guard.containment.run("agreement of ranks", self._agree, guard)
+            if self._batches % COMPARE_EVERY == 0:
+                guard.containment.run("comparing ranks", self._compare_ranks, guard)
         guard.accounting.add("step", perf_counter() - started)
         return allowed is not False
 
@@ -245,10 +252,6 @@ class FailGuard(GuardCallback):
             guard.containment.run("timing steps", self._timer.at_step)
         if watch.keeps_random:
             watch.remember_random_state()
-        if self._ranks > 1 and guard.step % AGREE_EVERY == 0:
-            self._agree(guard)
-            if guard.step % COMPARE_EVERY == 0:
-                guard.resources.compare_ranks(of_each_rank(guard.resources.own_step_s, self._device))
         return allowed
 
     def _scale(self) -> Any:
@@ -288,6 +291,10 @@ class FailGuard(GuardCallback):
         if self._stops and not guard.should_stop:
             guard.should_stop = True
             guard.note("Another rank asked to stop; its log says why.")
+
+    def _compare_ranks(self, guard: Guard) -> None:
+        """Find the one that holds up the others."""
+        guard.resources.compare_ranks(of_each_rank(guard.resources.own_step_s, self._device))
 
     def _on_stop(self, decision: Decision) -> None:
         self._wants_stop = True

@@ -71,6 +71,46 @@ def test_ranks_stop_together(tmp_path):
     assert status == "stopped"
 
 
+LAGGING = """
+import failguard.torch.callback as callback
+from failguard.torch.device import DeviceStepWatch
+from failguard.torch.readback import Readback
+
+class Passed:
+    def record(self): ...
+    def query(self): return True
+    def synchronize(self): ...
+
+class Lagging(DeviceStepWatch):
+    # Numbers come from the device late, and on each rank at another step.
+
+    def __init__(self, *args, **keywords):
+        super().__init__(*args, readback=Readback(event=Passed, pinned=False), **keywords)
+
+    def _take_in(self, *, wait=False):
+        if wait or self._sent % (3 + 2 * dist.get_rank()) == 0:
+            super()._take_in(wait=wait)
+
+callback.StepWatch = Lagging
+"""
+
+
+def test_ranks_whose_devices_lag_differently_stop_together(tmp_path):
+    script = tmp_path / "loop.py"
+    script.write_text(SCRIPT.replace("class OnlyHere", LAGGING + "\nclass OnlyHere", 1))
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    steps, _, _, errors, status = first
+    assert steps < 200
+    assert steps % 16 == 0
+    assert errors == []
+    assert status == "stopped"
+
+
 SLOW_RANK = """
 import json, sys, time
 from pathlib import Path
