@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from failguard.data.thresholds import DataThresholds
     from failguard.data.validate import validate_dataset
     from failguard.errors import ConfigurationError, DataQualityError, FailGuardError, InputError, TrainingFailure
+    from failguard.experiment import ExperimentManager
     from failguard.monitor import resource_monitor
     from failguard.policy import Policy
     from failguard.report.run_report import RunReport
@@ -36,6 +37,7 @@ _HOMES = {
     "DataQualityError": "failguard.errors",
     "DataThresholds": "failguard.data.thresholds",
     "Diagnosis": "failguard.core.diagnosis",
+    "ExperimentManager": "failguard.experiment",
     "FailGuardError": "failguard.errors",
     "FailureDetector": "failguard.analysis",
     "Finding": "failguard.core.finding",
@@ -62,6 +64,7 @@ __all__ = [
     "DataQualityError",
     "DataThresholds",
     "Diagnosis",
+    "ExperimentManager",
     "FailGuardError",
     "FailureDetector",
     "Finding",

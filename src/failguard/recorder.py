@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter, time
-from typing import Any
+from typing import Any, ClassVar
 
 from failguard.accounting import Accounting
 from failguard.core.containment import Containment
@@ -26,7 +26,7 @@ from failguard.report.run_report import ActionTaken, Compute, Progress, RunRepor
 from failguard.resources import RunWatch, environment
 from failguard.resources.bill import bill
 from failguard.settings import Settings
-from failguard.sinks.delivery import Delivery, sinks_for
+from failguard.sinks.enclosing import Deliverer, delivery_of
 from failguard.sinks.rank_errors import first_error, leave_error
 
 __all__ = ["Recorder"]
@@ -40,6 +40,8 @@ class Recorder:
         resumed_at_step: The step at which the run goes on from a checkpoint, ``None`` for a new run.
         stop_code: Code of the finding that ended the run, ``None`` while it runs.
     """
+
+    is_experiment: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class Recorder:
         self._seen_after_s: dict[str, float] = {}
         self._actions: list[ActionTaken] = []
         self._notes: list[str] = []
-        self._delivery: Delivery | None = None
+        self._delivery: Deliverer | None = None
         self._started_at = perf_counter()
         self._started_wall_s = time()
         self._ended_at: float | None = None
@@ -94,10 +96,11 @@ class Recorder:
             mlflow_run_id=mlflow_run_id,
             mlflow_tracking_uri=redact(mlflow_tracking_uri),
             resumed=self.resumed_at_step is not None,
+            is_experiment=self.is_experiment,
         )
         self._environment = self._containment.run("environment", environment) or {}
         if writes:
-            self._delivery = Delivery(sinks_for(settings), self._containment)
+            self._delivery = self._deliverer()
             first = self.report(Status.RUNNING, Progress(planned_steps=facts.planned_steps))
             # Only the sink that connects gets the address with user info, if there is any in it.
             first.run = replace(self._run, mlflow_tracking_uri=mlflow_tracking_uri)
@@ -222,6 +225,10 @@ class Recorder:
             )
         report.part_errors = list(self._containment.errors)
         return report
+
+    def _deliverer(self) -> Deliverer:
+        """Where the reports of this run go."""
+        return delivery_of(self._settings, self._containment)
 
     def _add_bill(self, report: RunReport) -> None:
         """What the run cost, and what would make it cost less."""

@@ -16,7 +16,8 @@ class RunInfo:
     Attributes:
         record_id: Name of the local record's folder: start time and a random part.
         started_at: ISO 8601 with time zone.
-        framework: ``"lightning"``, ``"keras"``, ``"torch"`` or ``"log"`` for a finished log.
+        framework: ``"lightning"``, ``"keras"``, ``"torch"``, ``"python"`` for an experiment without a guard, or
+            ``"log"`` for a finished log.
         experiment, run_name, hypothesis, approach: As the user gave them.
         line: The line of work that the run belongs to; ``None``: its experiment.
         parent: Id of the run that this one improves on.
@@ -25,6 +26,7 @@ class RunInfo:
         mlflow_run_id: A run that the framework's own logger writes to, found at the start.
         mlflow_tracking_uri: The store of that run.
         resumed: The run goes on from a checkpoint that carried the guard's state.
+        is_experiment: An ExperimentManager ran it: its outcome and the type of its error are params too.
     """
 
     record_id: str
@@ -41,6 +43,7 @@ class RunInfo:
     mlflow_run_id: str | None = None
     mlflow_tracking_uri: str | None = None
     resumed: bool = False
+    is_experiment: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as plain values, for JSON."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from failguard.report.plain import plain
@@ -10,6 +12,9 @@ from failguard.report.run_report import RunReport
 __all__ = ["SCHEMA_VERSION", "failure_analysis"]
 
 SCHEMA_VERSION = 1
+
+
+_CODE = re.compile(r"[a-z_]+")  # as in the schema
 
 
 def failure_analysis(report: RunReport) -> dict[str, Any]:
@@ -46,6 +51,23 @@ def failure_analysis(report: RunReport) -> dict[str, Any]:
         "fingerprint": report.fingerprint,
         "similar_runs": report.similar_runs,
     }
+    if report.learnings:
+        analysis.update(_learnings(report.learnings))
     result = plain(analysis)
     assert isinstance(result, dict)
     return result
+
+
+def _learnings(learnings: Mapping[str, Any]) -> dict[str, Any]:
+    """What an experiment's manager said, under the usual names where it has their form; else as ``learnings`` too."""
+
+    def fits(name: str, value: Any) -> bool:
+        if name in ("config_issues", "recommendations"):
+            return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        if name == "likely_cause" and value is not None:
+            return isinstance(value, str) and _CODE.fullmatch(value) is not None
+        return value is None or isinstance(value, str)
+
+    usual = ("error_type", "likely_cause", "config_issues", "recommendations")
+    found = {name: learnings[name] for name in usual if name in learnings and fits(name, learnings[name])}
+    return found if len(found) == len(learnings) else {**found, "learnings": dict(learnings)}

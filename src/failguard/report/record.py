@@ -195,4 +195,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "notes": _list_of(str),
     "history": _list_of(lambda v: dict(from_plain(v))),
     "locations": lambda v: {str(k): str(x) for k, x in v.items()},
+    "metrics": lambda v: {str(k): [(int(step), float(value)) for step, value in x] for k, x in v.items()},
+    "learnings": lambda v: dict(from_plain(v)),
 }

@@ -109,6 +109,8 @@ class RunReport:
         history: The run's curves in blocks, as :meth:`History.rows` gives them.
         locations: Where the record is: ``{"local": path, "mlflow": address}``.
         seen_after_s: When each finding was first seen, in seconds since the start, by code.
+        metrics: What an experiment measured, by name: ``[step, value]`` in the order of measuring.
+        learnings: What ``analyze_failure`` of an experiment's manager said of its failure.
     """
 
     run: RunInfo
@@ -132,6 +134,8 @@ class RunReport:
     history: list[dict[str, Any]] = field(default_factory=list)
     locations: dict[str, str] = field(default_factory=dict)
     seen_after_s: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    learnings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def failing(self) -> bool:

@@ -134,21 +134,23 @@ def _is_calm(report: RunReport) -> bool:
 def _headline(report: RunReport) -> str:
     root, progress, status = report.root, report.progress, report.status
     ended_in = report.exception is not None and root is not None and root.code.startswith("run.")
-    at = f"at step {count(max(root.step if ended_in and root is not None else progress.steps - 1, 0))}"
+    at = f" at step {count(max(root.step if ended_in and root is not None else progress.steps - 1, 0))}"
     if progress.planned_steps is not None:
         at += f" of {count(progress.planned_steps)} planned"
+    if root is not None and root.step < 0 and not progress.steps:
+        at = "" if report.run.is_experiment else " before the first step"
     code = f": {one_line(root.code, 80)}" if root is not None else ""
     if status is Status.STOPPED:
         if root is not None and root.code == EARLY_STOP:
             metric = report.best.get("monitor") or root.where.tensor or "the metric"
             return f"Stopped early: {one_line(str(metric), 80)} no longer improved"
-        return f"Stopped {at}{code}"
+        return f"Stopped{at}{code}"
     if status is Status.FAILED:
         if report.exception is not None:
-            return f"Failed {at}: {one_line(report.exception.type_name, 80)}"
-        return f"Failed {at}{code}"
+            return f"Failed{at}: {one_line(report.exception.type_name, 80)}"
+        return f"Failed{at}{code}"
     if status is Status.INTERRUPTED:
-        return f"Interrupted {at}"
+        return f"Interrupted{at}"
     word = {Status.RUNNING: "Running", Status.RECOVERED: "Recovered"}.get(status, "Completed")
     if report.failing:
         return f"{word}, but failing{code}"
@@ -160,6 +162,8 @@ def _headline(report: RunReport) -> str:
 
 def _where(report: RunReport, root: Finding) -> str:
     frame = report.exception.frame if report.exception is not None and not report.exception.interrupt else None
+    if report.run.is_experiment and not report.progress.steps:  # there are no steps to speak of
+        return f"in {frame}" if frame else ""
     return f"{place(root)}, in {frame}" if frame and root.code == "run.exception" else place(root)
 
 

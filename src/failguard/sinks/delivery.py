@@ -72,10 +72,12 @@ class Delivery:
     Args:
         sinks: Where reports go. The local record, if among them, is written before all others.
         containment: Retires a sink that raises, under the part name ``"sink <name>"``.
+        wait_s: How long the end of the run waits for background sinks, in seconds.
     """
 
-    def __init__(self, sinks: Sequence[Sink], containment: Containment) -> None:
+    def __init__(self, sinks: Sequence[Sink], containment: Containment, *, wait_s: float = 5.0) -> None:
         self._containment = containment
+        self._wait_s = wait_s
         self._local = next((s for s in sinks if isinstance(s, LocalRecord)), None)
         self._background = [s for s in sinks if s.background]
         self._others = [s for s in sinks if not s.background and s is not self._local]
@@ -116,7 +118,7 @@ class Delivery:
         if self._locks and not self._in_child():
             self._put("progress", _frozen(report))
 
-    def finish(self, report: RunReport, wait_s: float = 5.0) -> None:
+    def finish(self, report: RunReport, wait_s: float | None = None) -> None:
         """The run ended. The local record is complete before anything else is tried.
 
         What a background sink has not taken in time stays in the local record, marked undelivered; ``failguard sync``
@@ -124,10 +126,11 @@ class Delivery:
 
         Args:
             report: The final report. Its locations, notes and part errors are filled in.
-            wait_s: How long to wait for background sinks, in seconds.
+            wait_s: How long to wait for background sinks, in seconds; ``None``: as given at construction.
         """
         if self._in_child():
             return
+        wait_s = self._wait_s if wait_s is None else wait_s
         until = monotonic() + wait_s
         self._finishing = True  # from here on a progress that waits is out of date
         if self._local is not None:

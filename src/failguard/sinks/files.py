@@ -14,6 +14,7 @@ from typing import Any
 from failguard.core.log import logger
 from failguard.errors import FailGuardError
 from failguard.report.analysis import failure_analysis
+from failguard.report.experiment_record import ExperimentRecord
 from failguard.report.plain import plain
 from failguard.report.run_report import RunReport
 from failguard.sinks.records import DELIVERY, REPORT, find_record, load_record
@@ -28,6 +29,8 @@ ARTIFACTS = (
     "failguard/report.md",
     "failguard/resources.json",
     "failguard/history.jsonl",
+    "failguard/experiment_record.json",
+    "failguard/experiment_record.md",
 )
 
 
@@ -42,6 +45,8 @@ def artifact_texts(report: RunReport) -> Iterator[tuple[str, Callable[[], str]]]
         yield "error_trace.txt", lambda: exception.trace or f"{exception.type_name}: {exception.message}\n"
     yield "failguard/history.jsonl", lambda: "".join(_json(row, indent=None) + "\n" for row in report.history)
     yield "failguard/resources.json", lambda: _json(report.resources)
+    yield "failguard/experiment_record.json", lambda: ExperimentRecord.from_report(report).to_json() + "\n"
+    yield "failguard/experiment_record.md", lambda: ExperimentRecord.from_report(report).to_markdown().lstrip()
     yield "failguard/report.md", report.to_markdown
     yield "failguard/report.html", report.to_html
 

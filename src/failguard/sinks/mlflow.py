@@ -34,6 +34,7 @@ class MlflowSink:
         run_name: Name of a run of our own. ``None``: the guard's ``run_name``, else the record's id.
         run_id: An existing run to write to.
         tracking_uri: The store. ``None``: that of the run found, else the one MLflow itself would use.
+        owned: The run is failguard's own, whatever is active: ``run_id``, else a new one. It gets params and is closed.
 
     Raises:
         ConfigurationError: An argument is not text.
@@ -51,13 +52,15 @@ class MlflowSink:
         run_name: str | None = None,
         run_id: str | None = None,
         tracking_uri: str | os.PathLike[str] | None = None,
+        *,
+        owned: bool = False,
     ) -> None:
         uri = os.fspath(tracking_uri) if tracking_uri is not None else None
         given = {"experiment": experiment, "run_name": run_name, "run_id": run_id, "tracking_uri": uri}
         for name, value in given.items():
             if value is not None and (not isinstance(value, str) or not value):
                 raise ConfigurationError(f"MlflowSink({name}={value!r}) cannot be used: it takes text, or None.")
-        self._given = Target(uri, run_id, experiment, run_name)
+        self._given = Target(uri, run_id, experiment, run_name, owned)
         self._target = self._given
         self._session: Session | None = None
         self._trouble: str | None = None
@@ -147,6 +150,8 @@ def _target(given: Target, report: RunReport) -> Target:
             uri = mlflow.get_tracking_uri()
         else:
             uri = environment.get("MLFLOW_TRACKING_URI") or None
+    if given.owned:
+        return Target(uri, given.run_id, experiment, run_name, owned=True)
     if run_id:
         return Target(uri, run_id, experiment, run_name)
     if run.mlflow_run_id:

@@ -24,6 +24,7 @@ from failguard.errors import FailGuardError
 from failguard.report.run_report import RunReport
 from failguard.sinks import mlflow_values as values
 from failguard.sinks.files import ARTIFACTS, artifact_texts
+from failguard.sinks.mlflow_experiment import early_params, experiment_rows, result_params
 
 __all__ = ["Session", "Target", "Unreachable", "connect", "probe", "trouble_named"]
 
@@ -172,6 +173,7 @@ class Session:
         run_id: The run, once :meth:`begin` found or made it.
         owned: failguard made it.
         sent: Metric name to the newest step or epoch that the store has.
+        sent_points: Name, step and text of each value of an experiment's metrics that the store has.
     """
 
     client: Any
@@ -181,6 +183,7 @@ class Session:
     owned: bool = False
     experiment_id: str = ""
     sent: dict[str, int] = field(default_factory=dict)
+    sent_points: set[tuple[str, int, str]] = field(default_factory=set)
     is_announced: bool = False
 
     @property
@@ -203,7 +206,7 @@ class Session:
         tags = values.tags(report)
         tags.setdefault("failguard.line", self.client.get_experiment(self.experiment_id).name)
         if self.owned:
-            self._log_params(values.params(report))
+            self._log_params(early_params(report) if report.run.is_experiment else values.params(report))
             tags = {**{k: str(v) for k, v in report.run.tags.items()}, **tags}
         else:
             tags.update({f"failguard.tag.{k}": str(v) for k, v in report.run.tags.items()})
@@ -211,7 +214,12 @@ class Session:
         self.is_announced = True
 
     def send_metrics(self, report: RunReport, *, final: bool) -> None:
-        """Send the blocks that the store has not got."""
+        """Send the blocks and the experiment's values that the store has not got."""
+        points = experiment_rows(report, self.sent_points)
+        for i in range(0, len(points), BATCH):
+            batch = points[i : i + BATCH]
+            self._log(metrics=batch)
+            self.sent_points.update((name, step, str(value)) for name, value, step in batch)
         rows = values.metric_rows(report.history, self.sent, final=final)
         for i in range(0, len(rows), BATCH):
             batch = rows[i : i + BATCH]
@@ -230,6 +238,8 @@ class Session:
         resources = [row for row in values.resource_rows(report) if row[2] > self.sent.get(row[0], -1)]
         summary = values.summary_rows(report)
         self._log(tags=values.tags(report), metrics=[*summary, *resources][:BATCH])
+        if self.owned and report.run.is_experiment:
+            self._log_params({**result_params(report), **values.params(report)})
         if self.owned:
             end_ms = values.start_ms(report) + int(report.progress.duration_s * 1000)
             self.client.set_terminated(self.run_id, values.run_status(report), end_time=end_ms)
@@ -243,10 +253,14 @@ class Session:
         with trouble_named(self.uri):
             if self.run_id is None:
                 self._find_or_make(report)
+            measured = {values.valid_name(name) for name in report.metrics}
             for name in self.client.get_run(self.run_id).data.metrics:
                 if name.startswith(("failguard/", "system/")):
                     points = self.client.get_metric_history(self.run_id, name)
                     self.sent[name] = max((p.step for p in points), default=-1)
+                elif name in measured:
+                    points = self.client.get_metric_history(self.run_id, name)
+                    self.sent_points.update((name, p.step, str(p.value)) for p in points)
             self.begin(report)
             self.end(report)
 

@@ -38,6 +38,7 @@ MAX_PARAM = 6_000
 MAX_TAG = 8_000
 MAX_NAME = 250
 MAX_PARAMS = 500  # ours: more is a data set, not a configuration
+RESULT_PARAMS = frozenset({"outcome", "error_type"})  # of an experiment
 
 COURSE_EVERY_S = 10.0  # as MLflow's own system metrics
 NEXT_READING = 10
@@ -144,7 +145,7 @@ def summary_rows(report: RunReport) -> list[MetricRow]:
         "gpu_h": amounts.get("gpu_hours"),
         "wasted_gpu_h": amounts.get("wasted_gpu_hours"),
         "saved_gpu_h": amounts.get("saved_gpu_hours"),
-        "steps": report.progress.steps,
+        "steps": None if report.run.is_experiment and not report.progress.steps else report.progress.steps,
         "planned_steps": report.progress.planned_steps,
         "detected_after_s": None if report.root is None else report.seen_after_s.get(report.root.code),
     }
@@ -162,7 +163,7 @@ def params(report: RunReport) -> dict[str, str]:
         found["hypothesis"] = cut(report.run.hypothesis, MAX_PARAM)
     for name, value in flat_config(report.run.config).items():
         unique, n = name, 2
-        while unique in found:  # a config may have a "hypothesis" of its own
+        while unique in found or (report.run.is_experiment and unique in RESULT_PARAMS):  # the config's own
             unique = f"{name[: MAX_NAME - 5]}_{n}"
             n += 1
         found[unique] = cut(value if isinstance(value, str) else _as_text(value), MAX_PARAM)
