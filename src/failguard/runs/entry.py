@@ -12,7 +12,7 @@ from typing import Any
 from failguard.report.outcome import Outcome
 from failguard.report.plain import from_plain, plain
 
-__all__ = ["Note", "RunEntry", "entry_from_values", "note_from_tag", "read_value"]
+__all__ = ["Note", "RunEntry", "entry_from_values", "note_from_tag", "value_of"]
 
 NOTE_TAG = "failguard.note."  # followed by the note's id
 OWN_PARAMS = frozenset({"hypothesis", "outcome", "error_type"})
@@ -179,7 +179,7 @@ def entry_from_values(
         metrics: Last values.
     """
     own = {key.removeprefix("failguard."): value for key, value in tags.items() if key.startswith("failguard.")}
-    config = {key: read_value(text) for key, text in params.items() if key not in OWN_PARAMS}
+    config = {key: value_of(text) for key, text in params.items() if key not in OWN_PARAMS}
     config.update(_object(own.get("config")))
     numbers = {key.removeprefix("failguard/run/"): v for key, v in metrics.items() if key.startswith("failguard/run/")}
     watched = "status" in own
@@ -266,7 +266,7 @@ def _metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def read_value(text: str) -> Any:
+def value_of(text: str) -> Any:
     """A param as what it was before it became text, where that is certain."""
     if text in ("True", "False"):
         return text == "True"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from failguard.runs.entry import Note, RunEntry, read_value
+from failguard.runs.entry import Note, RunEntry, value_of
 
 __all__ = ["Change", "Judgement", "changes_in", "current_notes", "is_made_by", "judge"]
 
@@ -139,7 +139,7 @@ def _change(match: re.Match[str]) -> Change | None:
     if not text:
         return None
     sign = _SIGNS.get(match["sign"], match["sign"])
-    value = read_value(text)
+    value = value_of(text)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if sign not in ("=", "!=") and not is_number:
         return None

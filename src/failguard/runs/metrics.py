@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from failguard.errors import InputError
 from failguard.runs.entry import RunEntry
 from failguard.runs.figures import Figure
-from failguard.runs.judged import DEFAULT_MEMBER_TAG, JudgedRun, aware, end_of, judge_runs, member_of, start_of
+from failguard.runs.judged import DEFAULT_MEMBER_TAG, JudgedRun, end_of, judge_runs, member_of, start_of
 from failguard.runs.learning_figures import FIGURES, figures_of
 from failguard.runs.lessons import Judgement
 from failguard.runs.tables import CauseRow, RepeatedFailure, cause_rows, repeated_failures
@@ -43,7 +43,7 @@ class LearningMetrics:
 
     Args:
         entries: Runs of the registry.
-        since, until: The window, ``since`` included and ``until`` not; a time without a zone is taken as UTC.
+        since, until: The window, ``since`` included and ``until`` not; a time without a zone is local time.
             ``None``: from the first run, to the end of the last.
         member: Count the runs of this team member only. What the others did before still counts as known: their
             failures can be repeated, and their successes end a failure of the same line of work.
@@ -53,6 +53,7 @@ class LearningMetrics:
 
     Attributes:
         judged: The runs that count, oldest first, with what each means beside the others.
+        known: The same for all runs of the window, where ``judged`` are some of them.
         first, last: The window. An open side reaches to the first start or the last end; ``None`` without runs.
         weeks: Its length. A window that is open at a side is a week long at least: two runs in an hour are no hundreds
             a week.
@@ -78,20 +79,20 @@ class LearningMetrics:
         weeks = None if first is None or last is None else (last - first) / WEEK
         if weeks is not None and (since is None or until is None):
             weeks = max(weeks, 1.0)
-        if member is not None:
-            judged = [j for j in judged if member_of(j.entry, member_tag) == member]
-        self._setup(judged, first, last, weeks, member_tag, zone)
+        theirs = judged if member is None else [j for j in judged if member_of(j.entry, member_tag) == member]
+        self._setup(theirs, judged, first, last, weeks, member_tag, zone)
 
     def _setup(
         self,
         judged: list[JudgedRun],
+        known: list[JudgedRun],
         first: datetime | None,
         last: datetime | None,
         weeks: float | None,
         member_tag: str,
         zone: tzinfo,
     ) -> None:
-        self.judged = judged
+        self.judged, self.known = judged, known
         self.first, self.last, self.weeks = first, last, weeks
         self.member_tag, self.zone = member_tag, zone
 
@@ -233,7 +234,7 @@ class LearningMetrics:
         Unlike a window of its own, the part knows what came before and after it: a failure repeats one from before the
         part, and a success after it ends one. So counts of parts add up to those of the whole.
         """
-        since, until = aware(since), aware(until)
+        since, until = since.astimezone(), until.astimezone()
         judged = [j for j in self.judged if _is_within(j.entry, since, until)]
         return self._part(judged, since, until, (until - since) / WEEK)
 
@@ -303,7 +304,7 @@ class LearningMetrics:
         self, judged: list[JudgedRun], first: datetime | None, last: datetime | None, weeks: float | None
     ) -> LearningMetrics:
         part = object.__new__(type(self))
-        part._setup(judged, first, last, weeks, self.member_tag, self.zone)
+        part._setup(judged, self.known, first, last, weeks, self.member_tag, self.zone)
         return part
 
 
@@ -314,8 +315,8 @@ def monday_of(time: datetime, zone: tzinfo) -> datetime:
 
 
 def _bounds(since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
-    since = None if since is None else aware(since)
-    until = None if until is None else aware(until)
+    since = None if since is None else since.astimezone()
+    until = None if until is None else until.astimezone()
     if since is not None and until is not None and until <= since:
         raise InputError(f"The window ends ({until.isoformat()}) before it begins ({since.isoformat()}).")
     return since, until
