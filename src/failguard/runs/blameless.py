@@ -30,13 +30,12 @@ class Blameless:
 
     def __init__(self, entries: Iterable[RunEntry]) -> None:
         names: set[str] = set()
+        used = set(_NO_PERSON)  # and an optimizer may be called Adam, too
         for entry in entries:
             names |= {entry.user, member_of(entry), *(note.author for note in entry.notes)}
-        words = sorted(
-            (re.escape(n) for n in names if len(n) >= LEAST_LENGTH and n.lower() not in _NO_PERSON),
-            key=len,
-            reverse=True,
-        )
+            used |= {str(v).lower() for v in (*entry.config.values(), *entry.setup.values())}
+        people = [n for n in names if len(n) >= LEAST_LENGTH and n.lower() not in used]
+        words = sorted(map(re.escape, people), key=lambda word: (-len(word), word))
         self._names = re.compile(rf"(?<![^\W_])(?:{'|'.join(words)})(?![^\W_])", re.IGNORECASE) if words else None
 
     def __call__(self, text: str) -> str:

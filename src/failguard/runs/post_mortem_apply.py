@@ -73,7 +73,7 @@ def notes_to_write(edits: Edits, entry: RunEntry) -> list[NewNote]:
             elif item.text and _key(item.text) not in known:
                 known.add(_key(item.text))
                 found.append(NewNote(kind, item.text))
-    if edits.classification is not None:
+    if edits.classification is not None and not (edits.is_proposed and stated(entry)):
         found += _new_class(edits.classification, edits.reason, entry)
     return found
 

@@ -61,6 +61,7 @@ class Edits:
         classification: ``"productive"``, ``"wasteful"``, ``"system"``; ``None`` where it is undecided or left out.
         reason: Why.
         text: The whole file.
+        is_proposed: The classification is the proposal as it was written, not a person's word.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class Edits:
     classification: str | None
     reason: str
     text: str
+    is_proposed: bool = False
 
 
 def read_file(path: Path) -> Edits:
@@ -107,7 +109,7 @@ def read_edits(text: str) -> Edits:
     for i, line in enumerate(lines, start=1):
         if _CONFLICT.match(line):
             _refuse(i, "is the mark of a merge conflict: resolve it")
-    word, reason = _classification(lines)
+    word, reason, is_proposed = _classification(lines)
     items = tuple(_items(lines))
     marks = [item.note_id for item in items if item.note_id]
     twice = next((m for m in marks if marks.count(m) > 1), None)
@@ -115,7 +117,7 @@ def read_edits(text: str) -> Edits:
         raise InputError(f"The mark of note {twice} is there twice: leave it on one line only.")
     if len(items) > MAX_ITEMS:
         raise InputError(f"There are {len(items)} items; a post-mortem can hold {MAX_ITEMS}.")
-    return Edits(head["run"], items, word, reason, text)
+    return Edits(head["run"], items, word, reason, text, is_proposed)
 
 
 def _without_comments(text: str) -> str:
@@ -131,21 +133,22 @@ def _without_comments(text: str) -> str:
     return "".join(kept) + text[at:]
 
 
-def _classification(lines: list[str]) -> tuple[str | None, str]:
+def _classification(lines: list[str]) -> tuple[str | None, str, bool]:
     found = [(i, m) for i, line in enumerate(lines, start=1) if (m := _CLASS.match(line))]
     if len(found) > 1:
         _refuse(found[1][0], "is a second classification: leave one")
     if not found:
-        return None, ""
+        return None, "", False
     i, match = found[0]
-    word = re.sub(r"\(proposed\)", "", match["word"], flags=re.IGNORECASE).strip(" *_.`").lower()
+    word, mark, _ = match["word"].lower().partition("(proposed)")
+    word = word.strip(" \t*_.`")
     if word not in (*CLASSES, UNDECIDED):
         _refuse(i, f"has the classification {word[:40]!r}: it is one of {', '.join(CLASSES)} or {UNDECIDED}")
     why = next((m for line in lines if (m := _WHY.match(line))), None)
     reason = "" if why is None else _plain_text(why["text"])
     if len(reason) > MAX_ITEM:
         _refuse(i, f"has a reason that is longer than {MAX_ITEM:,} characters: shorten it")
-    return (None if word == UNDECIDED else word), reason
+    return (None if word == UNDECIDED else word), reason, bool(mark)
 
 
 def _items(lines: list[str]) -> Iterator[EditedItem]:
