@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from failguard.data.report import DataReport
+from failguard.report.html import page
 from failguard.report.markdown import markdown_table, markdown_text
 from failguard.report.summary import one_line
 
@@ -48,24 +49,4 @@ def report_html(report: DataReport) -> str:
     tone = "calm" if report.ok else "failing"
     return page(
         headline(report), tone, f"<p class='quiet'>{escape(one_line(report.source))}</p>{report_fragment(report)}"
-    )
-
-
-def page(title: str, tone: str, body: str) -> str:
-    """A self-contained page in the style of run reports.
-
-    Args:
-        title: Plain text.
-        tone: ``"calm"``, ``"warning"`` or ``"failing"``.
-        body: HTML, escaped already.
-    """
-    from failguard.report.html import style
-
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{style()} td {{ width: auto }}</style></head>"
-        f'<body><main><header class="{tone}"><h1>{escape(title)}</h1></header>'
-        f"<section>{body}</section></main></body></html>\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from failguard.report.plots import Plot
 
-__all__ = ["style", "to_fragment", "to_html"]
+__all__ = ["page", "style", "to_fragment", "to_html"]
 
 MAX_TRACE = 50_000  # characters; the whole trace is in error_trace.txt
 
@@ -70,6 +71,25 @@ def to_fragment(report: RunReport) -> str:
 def style() -> str:
     """The style sheet of the pages."""
     return _environment().get_template("style.css.j2").render()
+
+
+def page(title: str, tone: str, *sections: str) -> str:
+    """A self-contained page in the style of run reports.
+
+    Args:
+        title: Plain text.
+        tone: ``"calm"``, ``"warning"`` or ``"failing"``.
+        sections: HTML, escaped already.
+    """
+    body = "".join(f"<section>{section}</section>" for section in sections)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{escape(title)}</title><style>{style()} td {{ width: auto }}</style></head>"
+        f'<body><main><header class="{tone}"><h1>{escape(title)}</h1></header>'
+        f"{body}</main></body></html>\n"
+    )
 
 
 def _common(report: RunReport) -> dict[str, Any]:

@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from failguard.runs.entry import Note, RunEntry
     from failguard.runs.index import RunIndex
+    from failguard.runs.metrics import LearningMetrics
+    from failguard.runs.post_mortems import post_mortem
     from failguard.runs.registry import Registry
 
 _HOMES = {
+    "LearningMetrics": "failguard.runs.metrics",
     "Note": "failguard.runs.entry",
     "Registry": "failguard.runs.registry",
     "RunEntry": "failguard.runs.entry",
     "RunIndex": "failguard.runs.index",
+    "post_mortem": "failguard.runs.post_mortems",
 }
 
 __all__ = [
+    "LearningMetrics",
     "Note",
     "Registry",
     "RunEntry",
     "RunIndex",
+    "post_mortem",
 ]
 
 
