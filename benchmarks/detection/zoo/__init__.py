@@ -14,6 +14,7 @@ MODULES = {
         "lightning_data",
         "lightning_taxonomies",
         "lightning_healthy",
+        "lightning_awkward",
     ),
     "keras": (
         "keras_output",
@@ -23,7 +24,7 @@ MODULES = {
         "keras_taxonomies",
         "keras_healthy",
     ),
-    "torch": ("torch_loops", "torch_taxonomies", "torch_healthy"),
+    "torch": ("torch_loops", "torch_taxonomies", "torch_healthy", "torch_awkward"),
 }
 
 

@@ -84,7 +84,7 @@ class FromANumber(Plain):
     "lightning/loss-from-a-number",
     "gradient.missing loss.no_learning weights.frozen",
     "detached_graph",
-    also=STUCK + " " + STILL,
+    also=STUCK + " activation.dead " + STILL,
 )
 def loss_from_a_number(watch: Any, fault: bool, seed: int) -> float:
     """torch.tensor(loss.item(), requires_grad=True): backward runs and reaches nothing (Humbatova: loss function)."""
@@ -106,7 +106,7 @@ class Copied(Plain):
     "lightning/optimizer-of-a-copy",
     "gradient.missing loss.no_learning weights.frozen",
     "parameters_not_in_optimizer",
-    also=STUCK + " " + STILL,
+    also=STUCK + " activation.dead " + STILL,
 )
 def optimizer_of_a_copy(watch: Any, fault: bool, seed: int) -> float:
     """The optimizer was given the parameters of a copy of the model (Islam: API misuse)."""
@@ -168,9 +168,9 @@ def monitored_the_wrong_way(watch: Any, fault: bool, seed: int) -> float:
 
 @fault_case(
     "lightning/no-activation-between",
-    "loss.plateau loss.no_learning",
+    "model.no_nonlinearity",
     "missing_nonlinearity",
-    also="metric.degenerate_predictions",
+    also=STUCK,
 )
 def no_activation_between(watch: Any, fault: bool, seed: int) -> float:
     """Linear layers follow each other directly: all of them are one linear map (NeuraLint, TheDeepChecker)."""
@@ -216,7 +216,10 @@ def noise_drowns_inputs(watch: Any, fault: bool, seed: int) -> float:
 
 
 @fault_case(
-    "lightning/pixels-divided-as-integers", "data.constant_feature", "constant_inputs", also=STUCK + " " + STILL
+    "lightning/pixels-divided-as-integers",
+    "data.constant_feature",
+    "constant_inputs",
+    also=STUCK + " activation.dead " + STILL,
 )
 def pixels_divided_as_integers(watch: Any, fault: bool, seed: int) -> float:
     """uint8 pixels // 255 are all zero (Humbatova: preprocessing)."""
@@ -230,7 +233,7 @@ def pixels_divided_as_integers(watch: Any, fault: bool, seed: int) -> float:
     "lightning/normalised-over-the-wrong-axis",
     "data.constant_feature",
     "constant_inputs",
-    also=STUCK + " " + STILL + " data.scale",
+    also=STUCK + " activation.dead " + STILL + " data.scale",
 )
 def normalised_over_the_wrong_axis(watch: Any, fault: bool, seed: int) -> float:
     """Rows with one feature are standardised by row instead of by column, which leaves zeros (DeepFD)."""
@@ -261,7 +264,7 @@ def validation_labels_shuffled(watch: Any, fault: bool, seed: int) -> float:
     also="loss.divergence loss.oscillation model.wrong_mode",
 )
 def statistics_never_arrive(watch: Any, fault: bool, seed: int) -> float:
-    """BatchNorm(momentum=1e-4), meant the Keras way: evaluation sees the statistics of the start (Humbatova: layers)."""
+    """BatchNorm(momentum=1e-4), meant the Keras way: evaluation sees the first statistics (Humbatova: layers)."""
     d = sets.breast_cancer(seed, raw=True)
     momentum = 1e-4 if fault else 0.1
     net = nn.Sequential(
@@ -305,7 +308,7 @@ def recurrent_weights_too_large(watch: Any, fault: bool, seed: int) -> float:
     "lightning/loss-times-zero",
     "loss.no_learning weights.frozen gradient.vanishing gradient.missing",
     "detached_graph",
-    also=STUCK + " " + STILL,
+    also=STUCK + " activation.dead " + STILL,
 )
 def loss_times_zero(watch: Any, fault: bool, seed: int) -> float:
     """The weight of the only loss is 0, left from a schedule of loss weights (Humbatova: loss function)."""
