@@ -64,6 +64,7 @@ class Program:
         about: One line: what is done, and where it was seen.
         awkward: Healthy, but of a kind that detectors are known to alarm on.
         module: File that it is written in.
+        worked_on: Written while rules were worked on, so that it belongs to the calibration half whatever its name is.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Program:
     about: str = ""
     awkward: bool = False
     module: str = ""
+    worked_on: bool = False
 
     @property
     def framework(self) -> str:
@@ -86,7 +88,7 @@ class Program:
     @property
     def half(self) -> str:
         """``calibration`` or ``report``."""
-        return half_of(self.stem)
+        return "calibration" if self.worked_on else half_of(self.stem)
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -131,6 +133,7 @@ def case(
     onset: int | None = 0,
     non_finite: bool = False,
     about: str = "",
+    worked_on: bool = False,
     **bound: Any,
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
     """Registers a faulty program; the same function without its fault is the fixed twin.
@@ -139,22 +142,22 @@ def case(
         name: ``framework/stem``.
         roots, causes, also: As in :class:`Truth`, separated by blanks.
         onset, non_finite: As in :class:`Truth`.
-        about: As in :class:`Program`.
+        about, worked_on: As in :class:`Program`.
         **bound: Further keywords for the function, so that one function can serve several programs.
     """
     truth = Truth(tuple(roots.split()), tuple(causes.split()), tuple(also.split()), onset, non_finite)
-    return _registrar(name, truth, about, awkward=False, bound=bound)
+    return _registrar(name, truth, about, awkward=False, worked_on=worked_on, bound=bound)
 
 
 def healthy(
-    name: str, *, about: str = "", awkward: bool = True, **bound: Any
+    name: str, *, about: str = "", awkward: bool = True, worked_on: bool = False, **bound: Any
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
     """Registers a program that is only healthy."""
-    return _registrar(name, None, about, awkward=awkward, bound=bound)
+    return _registrar(name, None, about, awkward=awkward, worked_on=worked_on, bound=bound)
 
 
 def _registrar(
-    name: str, truth: Truth | None, about: str, *, awkward: bool, bound: dict[str, Any]
+    name: str, truth: Truth | None, about: str, *, awkward: bool, worked_on: bool, bound: dict[str, Any]
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
     if name.split("/")[0] not in FRAMEWORKS or name in PROGRAMS:
         raise ValueError(f"{name!r} is no new name of the form framework/stem")
@@ -164,7 +167,7 @@ def _registrar(
             return function(watch, fault, seed, **bound) if truth is not None else function(watch, seed, **bound)
 
         about_it = about or (function.__doc__ or "").strip()
-        PROGRAMS[name] = Program(name, train, truth, about_it, awkward, inspect.getfile(function))
+        PROGRAMS[name] = Program(name, train, truth, about_it, awkward, inspect.getfile(function), worked_on)
         return function
 
     return register

@@ -30,9 +30,11 @@ _SETUP = (
     "gradient.missing",
     "gradient.accumulating",
     "weights.frozen",
+    "data.constant_feature",
     "data.unshuffled",
     "data.scale",
     "data.labels",
+    "model.no_nonlinearity",
 )
 # What goes on inside, from causes to their consequences.
 _INSIDE = (

@@ -7,9 +7,24 @@ from importlib import import_module
 __all__ = ["load"]
 
 MODULES = {
-    "lightning": ("lightning_output", "lightning_updates", "lightning_values", "lightning_data", "lightning_healthy"),
-    "keras": ("keras_output", "keras_updates", "keras_values", "keras_data", "keras_healthy"),
-    "torch": ("torch_loops", "torch_healthy"),
+    "lightning": (
+        "lightning_output",
+        "lightning_updates",
+        "lightning_values",
+        "lightning_data",
+        "lightning_taxonomies",
+        "lightning_healthy",
+        "lightning_awkward",
+    ),
+    "keras": (
+        "keras_output",
+        "keras_updates",
+        "keras_values",
+        "keras_data",
+        "keras_taxonomies",
+        "keras_healthy",
+    ),
+    "torch": ("torch_loops", "torch_taxonomies", "torch_healthy", "torch_awkward"),
 }
 
 

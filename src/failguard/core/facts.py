@@ -61,6 +61,9 @@ class ModelFacts:
         layers: Number of leaf modules that hold parameters.
         dropout: The largest dropout rate in it; ``None`` without dropout.
         normalization: Whether it holds batch, layer, group or instance normalization; ``None`` where not known.
+        batch_normalization: Whether it normalizes single units over the samples of a batch; ``None`` where not known.
+        idle_layers: Dense layers that directly follow another one without narrowing it, so that they add nothing, in a
+            model that has no activation at all; by name.
         activations: Names of activation modules or functions found, in order of first appearance.
         output_width: Units of the last dense layer or convolution.
         recurrent: Whether it holds recurrent layers; ``None`` where not known.
@@ -73,6 +76,8 @@ class ModelFacts:
     layers: int | None = None
     dropout: float | None = None
     normalization: bool | None = None
+    batch_normalization: bool | None = None
+    idle_layers: tuple[str, ...] = ()
     activations: tuple[str, ...] = ()
     output_width: int | None = None
     recurrent: bool | None = None
@@ -96,6 +101,7 @@ class OutputFacts:
         minimum, maximum: Over the batches looked at.
         ignored_class: Class number that the loss leaves out, such as 255 in segmentation.
         is_negated: The loss is minus one that is never negative.
+        is_squashed_twice: What goes into the last sigmoid or softmax has come out of another one.
     """
 
     activation: str | None = None
@@ -110,6 +116,7 @@ class OutputFacts:
     maximum: float | None = None
     ignored_class: int | None = None
     is_negated: bool = False
+    is_squashed_twice: bool = False
 
 
 @dataclass(slots=True)
@@ -124,6 +131,7 @@ class TargetFacts:
         is_whole: All are whole numbers.
         is_one_hot: Every row holds a single 1 and zeros.
         elements_per_sample: Numbers in the target of one sample.
+        names_classes: They are whole numbers that name classes: inputs do not follow their order. ``None``: not known.
         samples: How many rows were looked at.
     """
 
@@ -138,6 +146,7 @@ class TargetFacts:
     is_whole: bool | None = None
     is_one_hot: bool | None = None
     elements_per_sample: int | None = None
+    names_classes: bool | None = None
     samples: int = 0
 
 
@@ -197,6 +206,9 @@ class SetupFacts:
         without_gradient_share: Their share of the scalars in optimizers.
         without_gradient_unused: Their modules were not called in any forward pass that was looked at.
         gradient_checks: Updates at which that was looked at.
+        updates_without_gradient: Updates at which no parameter at all had a gradient; or the loop asks before backward.
+        loss_reaches_parameters: A path of gradients leads from the loss to parameters; ``None`` where not known.
+        maximizes: The optimizer was told to maximize.
         frozen: Parameters in an optimizer that do not require gradients.
         frozen_share: Their share of the scalars in optimizers.
         trains_in_eval_mode: In training every dropout, batch normalization and layer that learns was in eval mode.
@@ -215,6 +227,9 @@ class SetupFacts:
     without_gradient_share: float = 0.0
     without_gradient_unused: bool = False
     gradient_checks: int = 0
+    updates_without_gradient: int = 0
+    loss_reaches_parameters: bool | None = None
+    maximizes: bool = False
     frozen: tuple[str, ...] = ()
     frozen_share: float = 0.0
     trains_in_eval_mode: bool = False

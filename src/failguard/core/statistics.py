@@ -19,6 +19,7 @@ __all__ = [
     "TRAIN_LOSS_NAMES",
     "bounded",
     "evenly_spaced",
+    "losses_of_new_samples",
     "median",
     "median_of_means",
     "noise",
@@ -37,6 +38,16 @@ def train_loss_per_epoch(history: History) -> Series | None:
         if series is not None and len(series):
             return series
     return None
+
+
+def losses_of_new_samples(history: History) -> list[float]:
+    """Training losses of the second half of the first epoch, in blocks: of samples that the model had not seen yet."""
+    losses, epochs = history.steps.get("loss"), train_loss_per_epoch(history)
+    if losses is None:
+        return []
+    steps = history.facts.steps_per_epoch or len(losses) // max(len(epochs or ()), 1)
+    blocks = [b for b in losses.blocks() if steps / 2 <= b.start and b.start + b.count <= steps and b.finite]
+    return [b.mean for b in blocks]
 
 
 def bounded(value: float) -> float:

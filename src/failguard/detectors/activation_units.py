@@ -94,6 +94,8 @@ class ActivationDead:
         # Strong dropout can switch off all that a batch would have reached.
         if not any("relu" in name.lower() for name in model.activations) or (model.dropout or 0.0) >= STRONG_DROPOUT:
             return None
+        if model.batch_normalization and history.facts.batch_size == 1:  # it puts out its offset: nothing gets through
+            return None
         held = held_since(history, lambda r: bool(_cut_off(r)) if r.layers else None, least=3)
         if held is None:
             return None

@@ -13,9 +13,12 @@ from failguard.core.history import History
 from failguard.core.observation import Observation
 from failguard.core.outcome import learning_is_bad
 from failguard.detectors.base import Example
-from failguard.detectors.inside import EVENTS
+from failguard.detectors.inside import EVENTS, layers_at
 
 __all__ = ["GradientMissing"]
+
+LEAST_READINGS = 3
+EARLY_STEPS = 64  # the first sample is from the start of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,9 @@ class GradientMissing:
     - *No gradient*: parameters in an optimizer had none in any of ``min_checks`` updates or more. A *warning* where
       they are ``min_share`` of all that optimizers hold; else, as for an unused head, ``info``. So are modules that
       are not called at all, as experts that are never chosen, unless nothing is learned.
+    - *None at all*: from the start of the run on, every update leaves all weights as they are and finds no gradient
+      anywhere, in ``min_checks`` of them; or every layer's gradient was exactly zero in all samples, three or more. A
+      *warning*.
     - *No optimizer*: trainable parameters got gradients, but are in no optimizer. A *warning* where the last layer is
       among them (a frozen backbone leaves out first layers), where a plain list or dict hides them from the model, or
       where nothing is learned; else ``info``.
@@ -62,6 +68,17 @@ class GradientMissing:
             ),
         ),
         Example(
+            "the loss was made a number and a tensor again",
+            steps={"loss": [1.0] * 40},
+            internals=layers_at([5, 30, 60], update_ratios=[0.0, 0.0]),
+            facts=Facts(setup=SetupFacts(updates_without_gradient=30)),
+        ),
+        Example(
+            "the only loss has a weight of zero",
+            steps={"loss": [0.0] * 40},
+            internals=layers_at([5, 30, 60], gradient_norms=[0.0, 0.0]),
+        ),
+        Example(
             "the head was forgotten",
             steps={"loss": [1.0] * 40},
             facts=Facts(
@@ -74,6 +91,16 @@ class GradientMissing:
             "left out, but too early to tell",
             steps={"loss": [1.0] * 4},
             facts=Facts(setup=SetupFacts(left_out=("a.weight",), left_out_share=0.5, gradient_checks=4)),
+        ),
+        Example(
+            "the loop asks before backward, and the weights move",
+            steps={"loss": [1.0] * 40},
+            internals=layers_at([5, 30, 60], update_ratios=[1e-3, 1e-3]),
+            facts=Facts(setup=SetupFacts(updates_without_gradient=40)),
+        ),
+        Example(
+            "a margin is kept by all in the end",
+            internals=layers_at([5], gradient_norms=[0.1, 0.2]) + layers_at([30, 60, 90], gradient_norms=[0.0, 0.0]),
         ),
         Example("all in order", steps={"loss": [1.0] * 40}, facts=Facts(setup=SetupFacts(gradient_checks=30))),
         Example(
@@ -89,6 +116,12 @@ class GradientMissing:
     def check(self, observation: Observation, history: History) -> Finding | None:
         """Look at how model and optimizer are put together."""
         setup = history.facts.setup
+        nothing = _nothing_at_all(history, self.min_checks)
+        if nothing is not None:
+            updates, text = nothing
+            evidence = {"share_percent": 100.0, "updates": float(updates), "since_step": 0.0}
+            where = Where(tensor="gradient")
+            return Finding(self.code, Severity.WARNING, observation.step, observation.epoch, text, where, evidence)
         if setup.without_gradient and setup.gradient_checks >= self.min_checks:
             names, share = setup.without_gradient, setup.without_gradient_share
             severe = share >= self.min_share
@@ -120,3 +153,20 @@ class GradientMissing:
                 "since_step": 0.0,
             },
         )
+
+
+def _nothing_at_all(history: History, min_checks: int) -> tuple[int, str] | None:
+    """Where nothing ever had a gradient: how many updates tell so, and a sentence."""
+    setup, readings = history.facts.setup, [reading for reading in history.internals if reading.layers]
+    if setup.gradient_checks == 0 and setup.updates_without_gradient >= min_checks:
+        norms = [layer.update_norm for reading in readings for layer in reading.layers]
+        if norms and all(norm == 0.0 for norm in norms if norm is not None):
+            updates = setup.updates_without_gradient
+            return updates, f"No parameter had a gradient in any of {updates} updates, which change nothing."
+        return None
+    if len(readings) < LEAST_READINGS or readings[0].step > EARLY_STEPS:
+        return None
+    norms = [layer.gradient_norm for reading in readings for layer in reading.layers]
+    if any(norm is None for norm in norms) or any(norms):
+        return None
+    return len(readings), f"The gradients of all layers were exactly zero in each of {len(readings)} samples."

@@ -6,7 +6,7 @@ import math
 
 from failguard.core.history import History
 from failguard.core.label_counts import prior_error
-from failguard.core.statistics import median, noise
+from failguard.core.statistics import losses_of_new_samples, median, noise
 
 __all__ = ["halves_apart", "learned_a_little"]
 
@@ -34,7 +34,7 @@ def learned_a_little(history: History, trivial: float, val: list[float], train: 
     to epoch, and what the class shares of so many validation samples stray.
     """
     facts = history.facts
-    newer = val[-max(len(val) // 2, 2) :] if val else _unseen(history)
+    newer = val[-max(len(val) // 2, 2) :] if val else losses_of_new_samples(history)
     if len(newer) < 2 or _is_held_back(history):
         return False
     import numpy as np
@@ -46,16 +46,6 @@ def learned_a_little(history: History, trivial: float, val: list[float], train: 
     gain = trivial - median(newer)
     is_flat = len(train) < 4 or halves_apart(train[len(train) // 2 :]) <= max(2.0 * sigma, 0.01 * trivial)
     return gain > ERRORS * max(error, stray) and gain > LEAST_GAIN * trivial and is_flat
-
-
-def _unseen(history: History) -> list[float]:
-    """Training losses, in blocks, of the second half of the first epoch: of samples that the model had not seen yet."""
-    losses = history.steps.get("loss")
-    if losses is None:
-        return []
-    steps = len(losses) // max(len(history.epochs.get("train_loss", ())), 1)
-    blocks = [b for b in losses.blocks() if steps / 2 <= b.start and b.start + b.count <= steps and b.finite]
-    return [b.mean for b in blocks]
 
 
 def _is_held_back(history: History) -> bool:

@@ -19,7 +19,19 @@ from failguard.detectors.inside import EVENTS
 __all__ = ["ModelOutputMismatch", "mismatch"]
 
 SHARE = 0.01  # of the targets that must be out of reach of the output
+NEVER_NEGATIVE = ("cross_entropy", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 TOLERANCE = 1e-3  # rounding of probabilities
+REGRESSIONS = (
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "huber",
+    "log_cosh",
+    "logcosh",
+)
 
 
 def _run(name: str, output: OutputFacts, target: TargetFacts | None = None) -> Example:
@@ -31,13 +43,16 @@ class ModelOutputMismatch:
     """Model, loss and targets do not fit together. A *warning*, from the model's structure and its first batches.
 
     - a softmax over a single unit, or one that normalizes over the samples of a batch;
+    - a sigmoid or softmax of what is the output of another one;
     - probabilities (softmax, sigmoid) handed to a loss that takes logits, or logits cut off by a ReLU;
     - logits handed to a loss that takes probabilities or log-probabilities: values outside of what these can be;
     - targets that the last activation cannot reach: below zero for a ReLU, outside of 0 to 1 for a sigmoid or softmax,
       outside of -1 to 1 for a tanh, for 1 % of the targets or more;
     - targets outside of 0 to 1 for a binary cross-entropy, or class numbers beyond the units of the output;
+    - class numbers as the targets of a regression with one output: five classes or more whose mean inputs are clearly
+      apart and follow the order of the numbers with a correlation below 0.5 (:mod:`failguard.core.class_order`);
     - sigmoids under a categorical cross-entropy, or several classes at once in its targets;
-    - minus a loss that is never negative, where a single optimizer minimizes it;
+    - minus a loss that is never negative, where a single optimizer minimizes it, or such a loss where it maximizes;
     - shapes such as ``(N, 1)`` and ``(N,)`` that broadcast to ``(N, N)``.
 
     What concerns targets is said only where a batch holds one for each output, so that the loss compares the two.
@@ -54,7 +69,29 @@ class ModelOutputMismatch:
         _run("softmax over one unit", OutputFacts("softmax", 1, loss_takes="probabilities")),
         _run("softmax twice", OutputFacts("softmax", 10, loss_takes="logits")),
         _run("softmax for a loss of log-probabilities", OutputFacts("softmax", 10, loss_takes="log_probabilities")),
+        Example(
+            "class numbers as amounts",
+            steps={"loss": [1.0] * 9},
+            facts=Facts(
+                loss_name="mse_loss",
+                output=OutputFacts("linear", loss_takes="values", shape=(32, 1)),
+                target=TargetFacts("int64", 0.0, 9.0, is_whole=True, elements_per_sample=1, names_classes=True),
+            ),
+        ),
+        _run(
+            "a sigmoid of a sigmoid",
+            OutputFacts("sigmoid", loss_takes="probabilities", is_squashed_twice=True),
+        ),
         _run("minus the loss", OutputFacts("linear", loss_takes="logits", is_negated=True)),
+        Example(
+            "an optimizer that maximizes the loss",
+            steps={"loss": [1.0] * 9},
+            facts=Facts(
+                loss_name="cross_entropy",
+                output=OutputFacts("linear", loss_takes="logits"),
+                setup=SetupFacts(optimizers=1, maximizes=True),
+            ),
+        ),
         _run("logits as probabilities", OutputFacts("linear", loss_takes="probabilities", minimum=-3.0, maximum=4.0)),
         _run(
             "relu for negative targets",
@@ -86,12 +123,26 @@ class ModelOutputMismatch:
                 output=OutputFacts("linear", loss_takes="logits", is_negated=True), setup=SetupFacts(optimizers=2)
             ),
         ),
+        Example(
+            "minus the loss, maximized",
+            steps={"loss": [-1.0] * 9},
+            facts=Facts(
+                loss_name="cross_entropy",
+                output=OutputFacts("linear", loss_takes="logits", is_negated=True),
+                setup=SetupFacts(optimizers=1, maximizes=True),
+            ),
+        ),
         _run(
             "one class is left out",
             OutputFacts("linear", loss_takes="logits", shape=(32, 3), target_shape=(32,), ignored_class=255),
             TargetFacts("int64", 0.0, 255.0, is_whole=True, elements_per_sample=1),
         ),
         _run("log-softmax under cross-entropy changes nothing", OutputFacts("log_softmax", loss_takes="logits")),
+        _run(
+            "grades as amounts",
+            OutputFacts("linear", loss_takes="values", shape=(32, 1)),
+            TargetFacts("int64", 0.0, 5.0, is_whole=True, elements_per_sample=1, names_classes=False),
+        ),
         Example("nothing measured"),
     )
 
@@ -144,6 +195,16 @@ def _softmax(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[st
     if output.activation_over_samples:
         return "output", "The softmax normalizes over the samples of a batch, not over the classes."
     return None
+
+
+def _squashed_twice(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    if not output.is_squashed_twice:
+        return None
+    return (
+        "output",
+        f"What goes into the last {(output.activation or '').replace('log_', '')} has gone through a sigmoid or "
+        "softmax already, so that the output hardly varies.",
+    )
 
 
 def _broadcast(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
@@ -211,6 +272,18 @@ def _targets(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[st
     return None
 
 
+def _class_numbers(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    is_regression = output.loss_takes == "values" and (facts.loss_name or "") in REGRESSIONS
+    if not is_regression or not target.names_classes or not _are_compared(output, target):
+        return None
+    if target.elements_per_sample != 1 or target.minimum is None or target.maximum is None or target.minimum < 0:
+        return None
+    return "target", (
+        f"The targets are numbers of classes, {target.minimum:.0f} to {target.maximum:.0f}, whose inputs lie in no "
+        f"such order, but {facts.loss_name} of a single output takes them as amounts."
+    )
+
+
 def _categorical(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
     if facts.loss_name != "categorical_crossentropy" or not _are_compared(output, target):
         return None
@@ -234,12 +307,28 @@ def _are_compared(output: OutputFacts, target: TargetFacts, *, classes: bool = F
 
 def _sign(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
     # Adversaries with optimizers of their own maximize each other's losses.
-    if not output.is_negated or facts.setup.optimizers > 1:
+    if facts.setup.optimizers > 1 or output.is_negated == facts.setup.maximizes:
         return None
+    if facts.setup.maximizes:
+        if facts.loss_name not in NEVER_NEGATIVE or output.loss_takes not in ("logits", "values"):
+            return None  # it may be something that is to grow
+        name = f"maximizes a {facts.loss_name}"
+        return "loss", f"The optimizer {name} (maximize=True): what is minimized has the wrong sign."
     return (
         "loss",
         f"The loss is minus a {facts.loss_name or 'loss'}, which makes it grow: what is minimized has the wrong sign.",
     )
 
 
-_RULES: tuple[Rule, ...] = (_softmax, _sign, _broadcast, _logits, _targets, _categorical, _reach, _probabilities)
+_RULES: tuple[Rule, ...] = (
+    _softmax,
+    _sign,
+    _broadcast,
+    _logits,
+    _squashed_twice,
+    _class_numbers,
+    _targets,
+    _categorical,
+    _reach,
+    _probabilities,
+)

@@ -11,6 +11,7 @@ from failguard.core.log import logger
 from failguard.detectors.activation_units import ActivationDead, ActivationSaturated
 from failguard.detectors.amp_scale_collapse import AmpScaleCollapse
 from failguard.detectors.base import Detector
+from failguard.detectors.data_constant_feature import DataConstantFeature
 from failguard.detectors.data_scale import DataScale
 from failguard.detectors.data_unshuffled import DataUnshuffled
 from failguard.detectors.gradient_accumulating import GradientAccumulating
@@ -28,6 +29,7 @@ from failguard.detectors.metric_degenerate_predictions import MetricDegeneratePr
 from failguard.detectors.metric_no_improvement import MetricNoImprovement
 from failguard.detectors.metric_non_finite import MetricNonFinite
 from failguard.detectors.metric_overfitting import MetricOverfitting
+from failguard.detectors.model_no_nonlinearity import ModelNoNonlinearity
 from failguard.detectors.model_output_mismatch import ModelOutputMismatch
 from failguard.detectors.model_wrong_mode import ModelWrongMode
 from failguard.detectors.resource_disk_low import ResourceDiskLow
@@ -118,6 +120,8 @@ def _setup() -> list[Detector]:
     return [
         ModelOutputMismatch(),
         ModelWrongMode(),
+        ModelNoNonlinearity(),
+        DataConstantFeature(),
         GradientMissing(),
         GradientAccumulating(),
         WeightsFrozen(),

@@ -172,6 +172,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         },
         (
             inside.large_inputs,
+            inside.inputs_in_scale,
             values.first_loss_far_off,
             values.explodes_at_usual_rate,
             values.bad_input_against,
@@ -224,8 +225,15 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     ),
     CauseRow(
         "bad_initialization",
-        {"activation.dead": 1.0, "activation.saturated": 1.0, "loss.no_learning": 0.0},
-        (inside.dead_from_the_start,),
+        {
+            **_BAD_VALUES,
+            "loss.divergence": 0.0,
+            "gradient.exploding": 0.0,
+            "activation.dead": 1.0,
+            "activation.saturated": 1.0,
+            "loss.no_learning": 0.0,
+        },
+        (inside.dead_from_the_start, values.blown_up_by_weights),
         r.initialize,
     ),
     CauseRow(
@@ -242,8 +250,48 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         ("normalization",),
     ),
     CauseRow(
+        "constant_inputs",
+        {"data.constant_feature": 2.0, "loss.no_learning": 0.0, "metric.degenerate_predictions": 0.0},
+        (_found("data.constant_feature", 3.0),),
+        r.restore_inputs,
+        ("batch_size",),
+    ),
+    CauseRow(
+        "shared_random_state",
+        {"data.repeated_batch": 2.0, "metric.overfitting": -1.0},
+        (_found("data.repeated_batch", 3.0),),
+        r.seed_apart,
+        ("batch_size",),
+    ),
+    CauseRow(
+        "missing_nonlinearity",
+        {"model.no_nonlinearity": 2.0, "loss.no_learning": 0.0, "loss.plateau": 0.0},
+        (_found("model.no_nonlinearity", 3.0),),
+        r.add_activations,
+        ("trainable_parameters",),
+    ),
+    CauseRow(
+        "gradients_cleared_early",
+        {"gradient.missing": 1.0, "weights.frozen": 1.0, "loss.no_learning": 0.0},
+        (inside.cleared_before_update,),
+        r.clear_later,
+    ),
+    CauseRow(
+        "batch_size_too_small",
+        {
+            "loss.no_learning": 0.5,
+            "metric.degenerate_predictions": 0.5,
+            "activation.dead": 0.5,
+            "gradient.vanishing": 0.5,
+            "metric.overfitting": 0.0,
+        },
+        (inside.statistics_of_one,),
+        r.larger_batch,
+        ("batch_size", "normalization"),
+    ),
+    CauseRow(
         "class_imbalance",
-        {"metric.degenerate_predictions": 0.5, "loss.no_learning": 0.0},
+        {"data.imbalance": 1.0, "metric.degenerate_predictions": 0.5, "loss.no_learning": 0.0},
         (inside.one_sided_targets,),
         r.balance,
     ),
@@ -314,6 +362,8 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         {"loss.no_learning": 0.0, "gradient.missing": 0.5, "weights.frozen": 0.5},
         (
             inside.forgotten_by_optimizer,
+            inside.nothing_to_update_with,
+            learning.rate_was_gone,
             learning.weights_stand_still,
             learning.gradients_flow,
             learning.something_trainable,
@@ -326,6 +376,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         {"loss.no_learning": 0.0, "gradient.missing": 0.5, **_EXCEPTION},
         (
             inside.without_gradient,
+            inside.loss_is_cut_off,
             learning.gradients_zero,
             learning.something_trainable,
             _raised("detached_graph"),

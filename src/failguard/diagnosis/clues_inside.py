@@ -11,6 +11,11 @@ from failguard.diagnosis.case import Case, Clue
 from failguard.diagnosis.wording import number
 
 __all__ = [
+    "statistics_of_one",
+    "nothing_to_update_with",
+    "loss_is_cut_off",
+    "inputs_in_scale",
+    "cleared_before_update",
     "broadcast",
     "dead_from_the_start",
     "dead_layer",
@@ -35,6 +40,7 @@ __all__ = [
     "wrong_mode",
 ]
 
+LARGE_INPUT = 30.0  # magnitude, as of data.scale
 EARLY_STEPS = 64  # a layer that is dead by then was so from the start, or after a first few updates
 DEEP = 5  # layers
 ONE_SIDED = 0.9  # share of the most frequent class
@@ -63,7 +69,9 @@ def unreachable_targets(case: Case) -> Clue | None:
 
 def loss_does_not_fit(case: Case) -> Clue | None:
     """The loss takes something else than what it is given."""
-    clear = _mismatch(case, "takes probabilities", "takes log-prob", "categorical cross-ent", "wrong sign")
+    clear = _mismatch(
+        case, "takes probabilities", "takes log-prob", "categorical cross-ent", "wrong sign", "numbers of classes"
+    )
     if clear is not None:
         return _told(clear, 4.0)
     return _told(_mismatch(case, "gone through"), 3.2)
@@ -98,6 +106,58 @@ def forgotten_by_optimizer(case: Case) -> Clue | None:
     if not setup.left_out:
         return None
     return Clue(4.0, f"{setup.left_out_share:.0%} of the trainable parameters are in no optimizer")
+
+
+def _has_no_gradient_at_all(case: Case) -> bool:
+    setup = case.facts.setup
+    return setup.gradient_checks == 0 and setup.updates_without_gradient > 0
+
+
+def cleared_before_update(case: Case) -> Clue | None:
+    """The loss leads to parameters, and yet no update finds a gradient."""
+    setup = case.facts.setup
+    if not _has_no_gradient_at_all(case) or setup.loss_reaches_parameters is not True:
+        return None
+    updates = number(float(setup.updates_without_gradient))
+    return Clue(5.0, f"the loss leads back to parameters, but at none of {updates} updates had any of them a gradient")
+
+
+def loss_is_cut_off(case: Case) -> Clue | None:
+    """No update finds a gradient, and the loss leads to no parameter."""
+    setup = case.facts.setup
+    if not _has_no_gradient_at_all(case):
+        return None
+    updates = number(float(setup.updates_without_gradient))
+    if setup.loss_reaches_parameters is True:
+        return Clue(-4.0, "the loss leads back to parameters")
+    return Clue(5.0, f"no parameter had a gradient at any of {updates} updates: the loss leads back to none")
+
+
+def nothing_to_update_with(case: Case) -> Clue | None:
+    """For parameters that were forgotten: had they been, others would have had gradients."""
+    if _has_no_gradient_at_all(case):
+        return Clue(-5.0, "no parameter had a gradient at all, whoever may update it")
+    return None
+
+
+def statistics_of_one(case: Case) -> Clue | None:
+    """Batch normalization of a single sample puts out its offset, of two little else than signs."""
+    size = case.facts.batch_size
+    if size is None or size > 2 or not case.facts.model.batch_normalization:
+        return None
+    what = "puts out its offset whatever goes in" if size == 1 else "hardly keeps more than the sign of a difference"
+    return Clue(4.5, f"batch normalization of batches of {size} {what}")
+
+
+def inputs_in_scale(case: Case) -> Clue | None:
+    """The inputs are not large: against their scale as a reason."""
+    inputs = case.facts.inputs
+    if inputs.standard_deviation is None or inputs.minimum is None or inputs.maximum is None:
+        return None
+    most = max(abs(inputs.minimum), abs(inputs.maximum))
+    if "data.scale" in case.codes or most > LARGE_INPUT:
+        return None
+    return Clue(-3.0, f"the inputs lie between {number(inputs.minimum)} and {number(inputs.maximum)}")
 
 
 def frozen_in_optimizer(case: Case) -> Clue | None:

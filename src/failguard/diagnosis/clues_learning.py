@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+from failguard.core.finding import Severity
 from failguard.core.label_counts import prior_error
+from failguard.core.statistics import losses_of_new_samples, median
 from failguard.diagnosis.case import Case, Clue
 from failguard.diagnosis.clues_values import rate_words
 from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
@@ -30,6 +32,7 @@ __all__ = [
     "nothing_trainable",
     "parameters_for_data",
     "rate_is_usual",
+    "rate_was_gone",
     "regularized",
     "something_trainable",
     "strong_regularization",
@@ -49,6 +52,7 @@ FEW_PARAMETERS = 1.0
 FEW_TRAINABLE = 0.01  # share of the parameters
 ZERO_GRADIENT = 1e-12
 SHRUNK = 0.3  # of the first norm of the weights; training seldom shrinks them
+LEARNED_SHARE = 0.85  # of a constant prediction's loss, on samples that were not seen before: there is signal
 FAR_OFF = 3.0  # times a constant prediction's loss; memorised noise gets there with time, not in the first epoch
 CLIPPED_AWAY = 1e-3  # of the gradient norm
 
@@ -104,6 +108,14 @@ def validation_creeps(case: Case) -> Clue | None:
     )
 
 
+def _tiny_updates(case: Case) -> str | None:
+    """Updates were measured, and are far too small, with gradients that are there."""
+    found = next((f for f in case.findings if f.code == "update.too_small" and f.severity is not Severity.INFO), None)
+    if found is None or "gradient.vanishing" in case.codes or (case.gradient_level or 0.0) <= ZERO_GRADIENT:
+        return None
+    return f"updates change the weights by {number(found.evidence.get('update_ratio', 0.0))} of their size"
+
+
 def explained_otherwise(case: Case) -> Clue | None:
     """For causes under which a model that is able to learn does not."""
     clue = (
@@ -111,9 +123,9 @@ def explained_otherwise(case: Case) -> Clue | None:
         or weights_stand_still(case)
         or strong_regularization(case)
         or clipped_away(case)
-        or (low_rate(case) if case.rate_gone is not None else None)
+        or (low_rate(case) if case.rate_gone is not None or _tiny_updates(case) is not None else None)
     )
-    return None if clue is None else Clue(-2.0 * clue.weight, clue.text)
+    return None if clue is None or clue.weight <= 0 else Clue(-2.0 * clue.weight, clue.text)
 
 
 def weights_stand_still(case: Case) -> Clue | None:
@@ -171,6 +183,9 @@ def low_rate(case: Case) -> Clue | None:
     if rate is None or band is None:
         return None
     words = rate_words(case)
+    tiny = _tiny_updates(case)
+    if tiny is not None and rate >= band.low:
+        return Clue(2.5, f"{tiny}, whatever the rate says")
     if rate < band.low:
         return Clue(
             3.0 + min(math.log10(band.low / rate), 3.0),
@@ -181,6 +196,14 @@ def low_rate(case: Case) -> Clue | None:
     if validation_creeps(case) is not None:
         return Clue(-1.0, f"{words} is not low")
     return Clue(-2.5, f"{words} is not low")
+
+
+def rate_was_gone(case: Case) -> Clue | None:
+    """For causes under which the weights do not move: the schedule left no rate to move them by."""
+    if case.rate_gone is None:
+        return None
+    top, last, total = case.rate_gone
+    return Clue(-4.0, f"the schedule took the rate from {number(top)} to nothing by epoch {last} of {total}")
 
 
 def few_updates(case: Case) -> Clue | None:
@@ -304,13 +327,25 @@ def validation_never_learned(case: Case) -> Clue | None:
 
 
 def validation_far_off(case: Case) -> Clue | None:
-    """Validation was far worse than a constant prediction from the first epoch on, while training was learned."""
+    """Validation was far worse than a constant prediction from the first epoch on, while training was learned.
+
+    Or it was never better, while training was, already on samples that it saw for the first time: so there is something
+    to be learned, and validation is of another kind.
+    """
     best, trivial = case.history.improvement.best_value, case.facts.trivial_loss
     val, level = _validation_losses(case), case.loss_level
     if not val or best is None or not trivial or trivial <= 0 or level is None or level > 0.8 * trivial:
         return None
+    new = losses_of_new_samples(case.history)
     if best < FAR_OFF * trivial:
-        return None
+        early = median(new) if new else math.inf
+        if early > LEARNED_SHARE * trivial or best < (1.0 - TRIVIAL_BAND) * trivial:
+            return None
+        return Clue(
+            4.5,
+            f"training was at {number(early)} before it saw a sample twice, but {case.history.monitor[:80]} was never "
+            f"better than {number(best)} (a constant prediction gives {number(trivial)})",
+        )
     return Clue(
         4.5,
         f"{case.history.monitor[:80]} was at least {number(best)} at every epoch, {times(best / trivial)} the "

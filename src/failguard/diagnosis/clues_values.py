@@ -13,6 +13,7 @@ from failguard.diagnosis.case import JUMP, WARM, Case, Clue
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
+    "blown_up_by_weights",
     "loss_is_summed",
     "recurrent_without_clipping",
     "bad_input",
@@ -37,6 +38,8 @@ __all__ = [
 
 SURE_EXPLOSION = 1e4  # times the level, within a few steps
 LARGE_NORM = 100.0  # of gradients in the first steps, unclipped
+LARGE_INPUT = 30.0  # magnitude, as of data.scale
+ENORMOUS = 10.0  # times a constant prediction's loss; usual initial weights give about once
 BURST = 10.0  # a gradient norm that many times its level
 
 
@@ -230,6 +233,23 @@ def explodes_at_usual_rate(case: Case) -> Clue | None:
     return Clue(
         2.0,
         f"the loss grew {times(approach.ratio or 0.0)} its level within {count(approach.count)} steps at a usual rate",
+    )
+
+
+def blown_up_by_weights(case: Case) -> Clue | None:
+    """Inputs of a usual size gave an enormous loss at once, and the rate is none that explains it."""
+    first, trivial = case.first_loss, case.facts.trivial_loss
+    inputs = case.facts.inputs
+    if inputs.standard_deviation is None or inputs.minimum is None or inputs.maximum is None:
+        return None
+    if "data.scale" in case.codes or max(abs(inputs.minimum), abs(inputs.maximum)) > LARGE_INPUT:
+        return None
+    if case.facts.target_kind != "classes" or first is None or not trivial or first < ENORMOUS * trivial:
+        return None
+    return Clue(
+        3.0,
+        f"the first loss was {number(first)}, {times(first / trivial)} the {number(trivial)} of a constant prediction, "
+        f"from inputs of {number(inputs.minimum)} to {number(inputs.maximum)}",
     )
 
 

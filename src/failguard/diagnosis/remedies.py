@@ -13,6 +13,11 @@ from failguard.diagnosis.wording import count, number
 from failguard.resources.machine import usable_cpus
 
 __all__ = [
+    "larger_batch",
+    "clear_later",
+    "add_activations",
+    "seed_apart",
+    "restore_inputs",
     "split_apart",
     "shuffle",
     "set_mode",
@@ -459,9 +464,15 @@ def fit_loss(case: Case) -> str:
     output = case.facts.output
     if output.is_negated:
         return "Remove the minus sign in front of the loss."
+    if case.facts.setup.maximizes:
+        return "Remove maximize=True from the optimizer."
+    if case.facts.target.names_classes and output.loss_takes == "values":
+        return "Give the model an output for each class and use a cross-entropy."
     if output.loss_takes == "probabilities" and output.activation in (None, "linear"):
         keras = case.facts.framework == "keras"
         return "Set from_logits=True in the loss." if keras else "Use the loss that takes logits."
+    if output.is_squashed_twice:
+        return f"Remove one of the two activations: the last {output.activation}, or the one before it."
     if output.loss_takes == "log_probabilities":
         return "Use cross_entropy on the logits, or apply log_softmax before nll_loss."
     if output.loss_takes == "logits" and output.activation not in (None, "linear"):
@@ -520,6 +531,36 @@ def normalize(case: Case) -> str:
 def balance(case: Case) -> str:
     """For one class that outweighs the others."""
     return "Weigh the classes in the loss by their inverse frequency, or sample them evenly."
+
+
+def restore_inputs(case: Case) -> str:
+    """For inputs that hold nothing."""
+    return (
+        "Look at a batch just before the model: a cast to integers, a division by the wrong number, normalization over "
+        "the wrong axis, a failed decode or a vocabulary that knows none of the words leaves the same value everywhere."
+    )
+
+
+def seed_apart(case: Case) -> str:
+    """For batches that repeat each other."""
+    if case.facts.framework == "keras":
+        return "Give each worker of the data pipeline a seed of its own, and shuffle anew in each epoch."
+    return "Seed NumPy and random in a worker_init_fn from torch.initial_seed(), so that workers differ."
+
+
+def add_activations(case: Case) -> str:
+    """For layers that are one linear map together."""
+    return "Put an activation, such as a ReLU, after every hidden layer."
+
+
+def clear_later(case: Case) -> str:
+    """For gradients that are gone before the update."""
+    return "Call optimizer.zero_grad() before loss.backward() or after optimizer.step(), not between the two."
+
+
+def larger_batch(case: Case) -> str:
+    """For statistics of too few samples."""
+    return "Use batches of 8 samples or more, or layer or group normalization, which need no other samples."
 
 
 def resume(case: Case) -> str:

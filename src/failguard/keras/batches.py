@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from failguard.core.batch_facts import InputStatistics, TargetStatistics
+from failguard.core.class_order import ClassOrder
 from failguard.core.data_checks import DataChecks
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Severity, Where
@@ -56,6 +57,7 @@ class BatchReader:
         self._classes = LabelCounts()
         self._targets = TargetStatistics()
         self._inputs = InputStatistics()
+        self._order = ClassOrder()
         self._is_weighted = False
         self._seen = 0
         self.next_at: float = 0
@@ -90,8 +92,11 @@ class BatchReader:
         if len(targets) == 1 and len(keras.tree.flatten(y)) == 1:
             self._count(targets[0])
             self._targets.add(targets[0])
+            if len(inputs) == 1 and inputs[0].dtype.kind == "f":
+                self._order.add(inputs[0], targets[0])
             if self._seen <= READ_AT_START or self._seen & (self._seen - 1) == 0:  # medians take a while
                 facts.target = self._targets.facts()
+                facts.target.names_classes = self._order.names_classes()
                 self._set_trivial_loss()
         part = None
         if self._checks > 0:

@@ -28,6 +28,9 @@ ACTIVATION_LAYERS = (
     keras.layers.Softmax,
 )
 
+# What hands values on, but for those that dropout leaves out.
+SAME_VALUES = ("InputLayer", "Flatten", "Reshape", "Identity", "Permute", "Dropout", "SpatialDropout1D")
+
 
 def read_facts(model: Any, params: Mapping[str, Any]) -> Facts:
     """What is known of a run at its start.
@@ -76,7 +79,7 @@ def model_facts(model: Any) -> ModelFacts:
     built = model.built
     rates: list[float] = []
     activations: dict[str, None] = {}
-    normalization = False
+    normalization = batch_normalization = False
     layers = 0
     width: int | None = None
     every = list(model._flatten_layers(include_self=False, recursive=True))
@@ -88,6 +91,9 @@ def model_facts(model: Any) -> ModelFacts:
             rates.append(float(rate))
         if isinstance(layer, NORMALIZATIONS) or "RMSNorm" in type(layer).__name__:
             normalization = True
+        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+        if is_batch_norm and getattr(layer.input_spec, "ndim", None) == 2:
+            batch_normalization = True
         activation = getattr(getattr(layer, "activation", None), "__name__", None)
         if isinstance(layer, ACTIVATION_LAYERS):
             activation = type(layer).__name__.lower()
@@ -103,11 +109,32 @@ def model_facts(model: Any) -> ModelFacts:
         layers=layers,
         dropout=max(rates, default=None),
         normalization=normalization,
+        batch_normalization=batch_normalization,
+        idle_layers=_idle_layers(model),
         activations=tuple(activations),
         output_width=width,
         recurrent=any(isinstance(layer, keras.layers.RNN) for layer in every),
         weight_penalty=_strongest_penalty(model),
     )
+
+
+def _idle_layers(model: Any) -> tuple[str, ...]:
+    """Dense layers that follow another one directly in a model without any activation, and do not narrow it.
+
+    A hidden layer narrower than both input and output is a bottleneck, which linear models have on purpose.
+    """
+    if not isinstance(model, keras.Sequential) or not model.built:
+        return ()
+    layers = [layer for layer in model.layers if type(layer).__name__ not in SAME_VALUES]
+    if layers and type(layers[-1]).__name__ in ("Softmax", "Activation"):
+        layers.pop()
+    if len(layers) < 2 or not all(isinstance(layer, keras.layers.Dense) for layer in layers):
+        return ()
+    if any(layer.activation is not keras.activations.linear for layer in layers[:-1]):
+        return ()
+    shapes = [tuple(layer.kernel.shape) for layer in layers]
+    hidden = [shape[1] for shape in shapes[:-1]]
+    return tuple(layer.name for layer in layers[1:]) if min(hidden) >= min(shapes[0][0], shapes[-1][1]) else ()
 
 
 def _layers(model: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from failguard.keras.loss import LossFacts
 __all__ = ["last_layer", "read_output"]
 
 MOST_DEPTH = 8  # models within models
+SQUASHES = ("sigmoid", "softmax")
 SAME_VALUES = ("Flatten", "Reshape", "Identity", "Permute", "Lambda")
 
 
@@ -26,13 +27,9 @@ def read_output(model: Any, loss: LossFacts) -> OutputFacts:
     layer = last_layer(model)
     if layer is None:
         return facts
-    kind = type(layer).__name__
-    activation = getattr(layer, "activation", None)
-    if kind in ("Softmax", "ReLU"):
-        facts.activation = kind.lower()
-    elif activation is not None:
-        name = getattr(activation, "__name__", None)
-        facts.activation = str(name) if name is not None else None
+    facts.activation = _activation(layer)
+    if facts.activation in SQUASHES and type(layer).__name__ in ("Softmax", "Activation"):
+        facts.is_squashed_twice = _activation(_layer_before(model, layer)) in SQUASHES
     shape = _shape(model)
     if shape is not None and facts.activation == "softmax":
         axis = getattr(layer, "axis", -1)
@@ -63,6 +60,24 @@ def last_layer(model: Any, depth: int = 0) -> Any:
         if type(last).__name__ in SAME_VALUES:
             return None
     return last_layer(last, depth + 1) if isinstance(last, keras.Model) else last
+
+
+def _activation(layer: Any) -> str | None:
+    """Name of the function that a layer ends with."""
+    if type(layer).__name__ in ("Softmax", "ReLU"):
+        return type(layer).__name__.lower()
+    name = getattr(getattr(layer, "activation", None), "__name__", None)
+    return None if name is None else str(name)
+
+
+def _layer_before(model: Any, layer: Any) -> Any:
+    """The layer whose output goes into one of a model, ``None`` where that is not plain to see."""
+    if isinstance(model, keras.Sequential):
+        layers = list(model.layers)
+        at = layers.index(layer) if layer in layers else 0
+        return last_layer(layers[at - 1]) or layers[at - 1] if at > 0 else None
+    history = getattr(getattr(layer, "input", None), "_keras_history", None)
+    return getattr(history, "operation", None)
 
 
 def _shape(model: Any) -> tuple[int | None, ...] | None:

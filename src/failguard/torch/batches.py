@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from failguard.core.batch_facts import InputStatistics, TargetStatistics
+from failguard.core.class_order import ClassOrder
 from failguard.core.data_checks import DataChecks
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Severity, Where
@@ -105,6 +106,7 @@ class BatchReader:
         self._labels = LabelCounts()
         self._targets = TargetStatistics()
         self._inputs = InputStatistics()
+        self._order = ClassOrder()
         self._later: list[tuple[int, int, Any]] = []
         self.next_at: float = 0
 
@@ -176,12 +178,20 @@ class BatchReader:
     def _describe(self, inputs: Any, targets: Any) -> None:
         """Take the values of a batch into the statistics of inputs and targets."""
         target = next(tensors(targets), None)
-        if target is not None and _has_numbers(target):
-            self._targets.add(_array(target))
+        numbers = _array(target) if target is not None and _has_numbers(target) else None
+        names_classes = self._facts.target.names_classes
+        if self._seen <= COUNTED_IN_A_ROW:
+            arrays = [_array(t) for t in tensors(inputs) if _has_numbers(t) and t.is_floating_point()]
+            if self._seen <= INPUT_BATCHES:
+                self._inputs.add(arrays)
+                self._facts.inputs = self._inputs.facts()
+            if len(arrays) == 1 and numbers is not None:
+                self._order.add(arrays[0], numbers)
+                names_classes = self._order.names_classes()
+        if numbers is not None:
+            self._targets.add(numbers)
             self._facts.target = self._targets.facts()
-        if self._seen <= INPUT_BATCHES:
-            self._inputs.add([_array(t) for t in tensors(inputs) if _has_numbers(t) and t.is_floating_point()])
-            self._facts.inputs = self._inputs.facts()
+            self._facts.target.names_classes = names_classes
 
     @torch.no_grad()
     def _count(self, targets: Any) -> None:

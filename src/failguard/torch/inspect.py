@@ -37,7 +37,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
     parameters = [p for p in model.parameters() if not is_lazy(p)]
     rates: list[float] = []
     activations: dict[str, None] = {}
-    normalization = False
+    normalization = batch_normalization = False
     layers = 0
     width: int | None = None
     recurrent = False
@@ -49,6 +49,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
             rates.append(float(module.p))
         elif isinstance(module, NORMALIZATIONS) or "RMSNorm" in type(module).__name__:
             normalization = True
+            batch_normalization = batch_normalization or isinstance(module, nn.BatchNorm1d)
         elif type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention):
             activations[type(module).__name__] = None
         elif isinstance(module, DENSE):
@@ -61,6 +62,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
         layers=layers,
         dropout=max(rates, default=None),
         normalization=normalization,
+        batch_normalization=batch_normalization,
         activations=tuple(activations),
         output_width=width,
         recurrent=recurrent,

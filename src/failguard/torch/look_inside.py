@@ -128,6 +128,9 @@ class LookInside:
             self._graph = graph
             facts = self._facts
             facts.output = graph.output
+            facts.loss_name = facts.loss_name or graph.name
+            facts.model.idle_layers = () if self._is_compiled else graph.idle_layers
+            facts.setup.loss_reaches_parameters = None if self._is_compiled else graph.reaches_parameters
             self._reader.ignore(graph.output.ignored_class)
             self._inside.activations = {} if self._is_compiled else graph.activations
             # Its tensors would keep a batch of outputs for the whole run.

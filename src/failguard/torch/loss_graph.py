@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from failguard.core.facts import OutputFacts
+from failguard.torch.linear_stack import idle_layers
 
 __all__ = ["LossGraph", "read_loss_graph"]
 
@@ -60,6 +61,8 @@ SAME_VALUES = (
     "Permute",
     "T",
 )
+PARTS = (*SAME_VALUES, "Select", "Slice", "Index")  # nodes that hand on some of the values as they are
+SQUASHES = ("sigmoid", "softmax")
 REDUCTIONS = {0: None, 1: "mean", 2: "sum"}
 
 
@@ -73,6 +76,8 @@ class LossGraph:
         prediction, target: The tensors that the loss saw, before backward freed them; else ``None``.
         activations: Kind of the activation that each layer feeds, by the layer's name.
         is_plain: The loss is the mean of this one and nothing else.
+        reaches_parameters: A path of gradients leads to parameters; ``None`` where the graph is too large to tell.
+        idle_layers: See :func:`failguard.torch.linear_stack.idle_layers`.
     """
 
     name: str | None = None
@@ -81,6 +86,8 @@ class LossGraph:
     target: Tensor | None = None
     activations: dict[str, str] = field(default_factory=dict)
     is_plain: bool = False
+    reaches_parameters: bool | None = None
+    idle_layers: tuple[str, ...] = ()
 
 
 def read_loss_graph(loss: Any, layer_of: Mapping[int, str]) -> LossGraph:
@@ -93,19 +100,28 @@ def read_loss_graph(loss: Any, layer_of: Mapping[int, str]) -> LossGraph:
     root = loss.grad_fn if isinstance(loss, Tensor) else None
     found = LossGraph()
     if root is None:
+        found.reaches_parameters = False if isinstance(loss, Tensor) and loss.requires_grad else None
         return found
     losses, activations = [], []
+    nodes, reaches = 0, False
     for node in _walk(root):
+        nodes += 1
         kind = _kind(node)
+        reaches = reaches or id(getattr(node, "variable", None)) in layer_of
         if kind in KNOWN:
             losses.append(node)
         if ACTIVATIONS.get(kind) in WATCHED:
             activations.append(node)
+    found.idle_layers = idle_layers(root, layer_of)
+    found.reaches_parameters = True if reaches else None if nodes >= MAX_NODES else False
     of_loss: Any = losses[0] if len(losses) == 1 else None
     by_hand: str | None = None
+    last = None
     if not losses:
         of_loss, by_hand = _written_by_hand(root)
-    last = None
+        product = _divergence(root, loss) if of_loss is None else None
+        if product is not None:
+            last = _describe_divergence(found, product)
     if of_loss is not None:
         last = _describe(found, of_loss, root, by_hand=by_hand)
         found.output.is_negated = found.output.is_negated and found.name in NEVER_NEGATIVE
@@ -146,6 +162,12 @@ def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: str | None) ->
     output.is_negated = _is_negated(node, root)
     if below is None:
         return None
+    if found.name == "nll_loss" and _kind(below) == "Log" and _kind(_inputs(below)[0]) == "Softmax":
+        below = _inputs(below)[0]
+        _set_axis(output, below)
+        output.activation, output.shape = "log_softmax", _shape(below)
+        output.is_squashed_twice = _is_squashed(below)
+        return below
     if found.name == "nll_loss" and _kind(below) == "LogSoftmax":
         _set_axis(output, below)
         if output.activation_over_samples:  # not cross_entropy's own
@@ -165,19 +187,67 @@ def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: str | None) ->
     if _kind(below) == "Expand" or (by_hand is not None and _grew(node, below)):
         output.is_broadcast = True
         output.shape = narrow if by_hand is None else wide
-    kind = _kind(last)
-    if kind in ACTIVATIONS:
-        output.activation = ACTIVATIONS[kind]
-        if kind in ("Softmax", "LogSoftmax"):
-            _set_axis(output, last)
-    elif kind.startswith(MADE_BY_LAYER):
-        output.activation = "linear"
+    last = _skip(last, PARTS)
+    kind = _set_activation(output, last)
     if found.target is not None:
         output.target_shape = tuple(found.target.shape)
         # A target that was expanded has a stride of zero along a dimension of some length.
         if any(s == 0 and n > 1 for s, n in zip(found.target.stride(), found.target.shape, strict=True)):
             output.is_broadcast = True
     return last if kind in ACTIVATIONS else None
+
+
+def _set_activation(output: OutputFacts, node: Any) -> str:
+    """Note what kind of node made the output, and give it back."""
+    kind = _kind(node)
+    if kind in ACTIVATIONS:
+        output.activation = ACTIVATIONS[kind]
+        if kind in ("Softmax", "LogSoftmax"):
+            _set_axis(output, node)
+        output.is_squashed_twice = kind in ("Sigmoid", "Softmax", "LogSoftmax") and _is_squashed(node)
+    elif kind.startswith(MADE_BY_LAYER):
+        output.activation = "linear"
+    return kind
+
+
+def _is_squashed(node: Any) -> bool:
+    """Whether what goes into an activation are probabilities already, of a sigmoid or softmax."""
+    above = _inputs(node)
+    return len(above) == 1 and ACTIVATIONS.get(_kind(_skip(above[0], PARTS))) in SQUASHES
+
+
+def _divergence(root: Any, loss: Tensor) -> Any:
+    """The product within a ``kl_div`` of probabilities, which is made of single operations.
+
+    It is ``sum(t ln t - t p)`` of constants ``t``, where ``p`` is to be a logarithm. With probabilities for ``p`` it is
+    below zero; other differences of this form, such as one minus the probability of the right class, are not.
+
+    Returns:
+        The node of ``t p``; ``None`` for anything else.
+    """
+    node = root
+    for _ in range(MAX_ABOVE_LOSS):
+        if not _kind(node).startswith((*SAME_VALUES, "Mean", "Sum", "Div")) or len(_inputs(node)) != 1:
+            break
+        node = _inputs(node)[0]
+    edges = [below for below, _ in node.next_functions]
+    if _kind(node) != "Sub" or len(edges) != 2 or edges[0] is not None or edges[1] is None:
+        return None
+    product = edges[1]
+    if _kind(product) != "Mul" or len(_inputs(product)) != 1 or _shape(product) != _shape(node):
+        return None
+    is_squash = ACTIVATIONS.get(_kind(_skip(_inputs(product)[0]))) in SQUASHES
+    return product if is_squash and loss.numel() == 1 and float(loss.detach()) < 0.0 else None
+
+
+def _describe_divergence(found: LossGraph, product: Any) -> Any:
+    """Fill in what a ``kl_div`` made of single operations tells."""
+    found.name, found.output.loss_takes = "kl_div", "log_probabilities"
+    below = _inputs(product)[0]
+    found.output.shape = _shape(below)
+    last = _skip(below)
+    _set_activation(found.output, last)
+    return last
 
 
 def _written_by_hand(root: Any) -> tuple[Any, str | None]:
@@ -281,9 +351,9 @@ def _layer_before(node: Any, layer_of: Mapping[int, str]) -> str | None:
     return None
 
 
-def _skip(node: Any) -> Any:
-    """The first node below that makes other values."""
-    while _kind(node) in SAME_VALUES and len(_inputs(node)) == 1:
+def _skip(node: Any, kinds: tuple[str, ...] = SAME_VALUES) -> Any:
+    """The first node below that is none of these kinds, so that it makes other values."""
+    while _kind(node) in kinds and len(_inputs(node)) == 1:
         node = _inputs(node)[0]
     return node
 

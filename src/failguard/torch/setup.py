@@ -72,7 +72,10 @@ class SetupWatch:
         facts = self._facts
         self._optimizers.update((id(optimizer), optimizer) for optimizer in optimizers)
         # Without any gradient it was no update, but a look before the backward pass.
-        facts.gradient_checks += self._see_gradients()
+        has_gradients = self._see_gradients()
+        facts.gradient_checks += has_gradients
+        facts.updates_without_gradient += not has_gradients
+        facts.maximizes = len(optimizers) == 1 and all(g.get("maximize") for g in optimizers[0].param_groups)
         self._looks += 1
         if sentinel is not None and not self._handles:
             self._watch_carry(optimizers, sentinel)

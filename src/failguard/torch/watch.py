@@ -393,7 +393,7 @@ class StepWatch:
         self._facts_are_read = True
         graph = read_graph(loss)
         if graph.loss_name is None:  # compiled, or a loss of the user's own
-            self._facts.loss_name = loss_module_name(self._model)
+            self._facts.loss_name = self._facts.loss_name or loss_module_name(self._model)
         add_graph_facts(self._facts, graph)
         self._reader.trivial_from = graph.trivial_from
         # Lightning divides for accumulation, and what is recorded is multiplied again.
