@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from failguard.policy import Policy
     from failguard.report.run_report import RunReport
     from failguard.resources import ResourceLimits
+    from failguard.runs.memory_settings import FailureMemory
 
 _HOMES = {
     "Action": "failguard.core.decision",
@@ -38,6 +39,7 @@ _HOMES = {
     "Diagnosis": "failguard.core.diagnosis",
     "FailGuardError": "failguard.errors",
     "FailureDetector": "failguard.analysis",
+    "FailureMemory": "failguard.runs.memory_settings",
     "Finding": "failguard.core.finding",
     "InputError": "failguard.errors",
     "Policy": "failguard.policy",
@@ -64,6 +66,7 @@ __all__ = [
     "Diagnosis",
     "FailGuardError",
     "FailureDetector",
+    "FailureMemory",
     "Finding",
     "InputError",
     "Policy",
