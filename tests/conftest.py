@@ -33,3 +33,4 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "FAILGUARD_DISABLE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FAILGUARD_CACHE_DIR", str(tmp_path / "failguard_cache"))

@@ -1,7 +1,41 @@
-"""The team's memory: the registry of runs, their records, post-mortems, learning metrics and known failures."""
+"""The team's memory: the registry of runs, their records, post-mortems, learning metrics and known failures.
+
+Names are loaded when first used.
+"""
 
 from __future__ import annotations
 
-from failguard.runs.entry import Note, RunEntry
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Note", "RunEntry"]
+if TYPE_CHECKING:
+    from failguard.runs.entry import Note, RunEntry
+    from failguard.runs.index import RunIndex
+    from failguard.runs.registry import Registry
+
+_HOMES = {
+    "Note": "failguard.runs.entry",
+    "Registry": "failguard.runs.registry",
+    "RunEntry": "failguard.runs.entry",
+    "RunIndex": "failguard.runs.index",
+}
+
+__all__ = [
+    "Note",
+    "Registry",
+    "RunEntry",
+    "RunIndex",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'failguard.runs' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -12,7 +12,7 @@ from typing import Any
 from failguard.report.outcome import Outcome
 from failguard.report.plain import from_plain, plain
 
-__all__ = ["Note", "RunEntry", "entry_from_values", "note_from_tag"]
+__all__ = ["Note", "RunEntry", "entry_from_values", "note_from_tag", "value_of"]
 
 NOTE_TAG = "failguard.note."  # followed by the note's id
 OWN_PARAMS = frozenset({"hypothesis", "outcome", "error_type"})
@@ -82,6 +82,7 @@ class RunEntry:
         detected_after_s: Seconds from the start to the first sight of the root finding.
         notes: All versions of what people added, oldest first.
         tags: All other tags.
+        heard_at: When its newest metric was written, UTC; ``None`` where it has none.
     """
 
     run_id: str
@@ -120,6 +121,7 @@ class RunEntry:
     detected_after_s: float | None = None
     notes: tuple[Note, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    heard_at: datetime | None = None
 
     @property
     def failed(self) -> bool:
@@ -165,6 +167,7 @@ def entry_from_values(
     tags: Mapping[str, str],
     params: Mapping[str, str],
     metrics: Mapping[str, float],
+    heard_ms: int | None = None,
 ) -> RunEntry:
     """An entry from what a tracking store holds of a run.
 
@@ -177,9 +180,10 @@ def entry_from_values(
         started_ms, ended_ms: Milliseconds since 1970.
         tags, params: Values as text.
         metrics: Last values.
+        heard_ms: When the newest of them was written, milliseconds since 1970.
     """
     own = {key.removeprefix("failguard."): value for key, value in tags.items() if key.startswith("failguard.")}
-    config = {key: _value(text) for key, text in params.items() if key not in OWN_PARAMS}
+    config = {key: value_of(text) for key, text in params.items() if key not in OWN_PARAMS}
     config.update(_object(own.get("config")))
     numbers = {key.removeprefix("failguard/run/"): v for key, v in metrics.items() if key.startswith("failguard/run/")}
     watched = "status" in own
@@ -221,6 +225,7 @@ def entry_from_values(
         detected_after_s=_number(numbers.get("detected_after_s")),
         notes=tuple(sorted((n for n in notes if n is not None), key=lambda n: (n.written_at, n.id))),
         tags={k: v for k, v in tags.items() if not k.startswith("failguard.") or k.startswith("failguard.tag.")},
+        heard_at=_time(heard_ms),
     )
 
 
@@ -266,7 +271,7 @@ def _metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     """A param as what it was before it became text, where that is certain."""
     if text in ("True", "False"):
         return text == "True"
