@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from failguard.policy import Policy
     from failguard.report.run_report import RunReport
     from failguard.resources import ResourceLimits
+    from failguard.runs.memory_settings import FailureMemory
 
 _HOMES = {
     "Action": "failguard.core.decision",
@@ -40,6 +41,7 @@ _HOMES = {
     "ExperimentManager": "failguard.experiment",
     "FailGuardError": "failguard.errors",
     "FailureDetector": "failguard.analysis",
+    "FailureMemory": "failguard.runs.memory_settings",
     "Finding": "failguard.core.finding",
     "InputError": "failguard.errors",
     "Policy": "failguard.policy",
@@ -67,6 +69,7 @@ __all__ = [
     "ExperimentManager",
     "FailGuardError",
     "FailureDetector",
+    "FailureMemory",
     "Finding",
     "InputError",
     "Policy",

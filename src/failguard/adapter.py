@@ -21,6 +21,7 @@ from failguard.guard import Guard
 from failguard.policy import Policy
 from failguard.report.run_report import RunReport
 from failguard.resources import ResourceLimits
+from failguard.runs.memory_settings import FailureMemory
 from failguard.settings import Settings
 from failguard.sinks.base import Sink
 
@@ -98,6 +99,8 @@ class GuardCallback:
         alerts: Notification addresses in Apprise syntax, or callables that take the report.
         overhead_budget: The share of step time that watching may take, above 0 and at most 1.
         raise_on_failure: Raise :class:`~failguard.errors.TrainingFailure` once the framework has shut down cleanly.
+        memory: Look, before training, whether configurations like this one failed before, and remember this run; or
+            :class:`~failguard.FailureMemory`, which says what is alike; or ``False``.
 
     Raises:
         ConfigurationError: A keyword cannot be used; the message names it and what is allowed.
@@ -130,6 +133,7 @@ class GuardCallback:
         alerts: Sequence[str | Callable[..., Any]] = (),
         overhead_budget: float = 0.01,
         raise_on_failure: bool = False,
+        memory: bool | FailureMemory = True,
     ) -> None:
         super().__init__()
         self.settings = Settings(
@@ -156,6 +160,7 @@ class GuardCallback:
             alerts=alerts,
             overhead_budget=overhead_budget,
             raise_on_failure=raise_on_failure,
+            memory=memory,
             monitor_is_named=monitor is not DEFAULT_MONITOR or patience is not None,
         )
         self._guard: Guard | None = None

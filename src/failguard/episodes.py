@@ -148,7 +148,8 @@ def root_of(findings: Sequence[Finding]) -> Finding | None:
         The root, or ``None`` where there is nothing to explain. Where its symptom was reported twice, first as
         suspected and then as confirmed, the confirmed finding.
     """
-    candidates = sorted((f for f in findings if f.severity is not Severity.INFO or f.code in _ENDINGS), key=_order)
+    told = (f for f in findings if f.code != "run.repeat_of_failure")  # what is known of a failure does not explain it
+    candidates = sorted((f for f in told if f.severity is not Severity.INFO or f.code in _ENDINGS), key=_order)
     if not candidates:
         return None
     start = at = min(range(len(candidates)), key=lambda i: _gravity(candidates[i]))

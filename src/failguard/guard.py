@@ -136,6 +136,7 @@ class Guard:
         if facts.model.trainable_parameters == 0:
             self.note("The model has no trainable parameters: nothing can be learned. Unfreeze or add parameters.")
         self._look(Event.RUN_START)
+        self._recorder.recall()
         self._batch_ended_at = perf_counter()
         self.accounting.once_s += self._batch_ended_at - started
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from failguard.accounting import Accounting
 from failguard.core.containment import Containment
 from failguard.core.facts import Facts
-from failguard.core.finding import Finding, Status
+from failguard.core.finding import Finding, Severity, Status
 from failguard.core.history import History
 from failguard.core.log import logger
 from failguard.core.observation import ExceptionFacts
@@ -25,8 +25,15 @@ from failguard.report.advice import advice
 from failguard.report.run_report import ActionTaken, Compute, Progress, RunReport
 from failguard.resources import RunWatch, environment
 from failguard.resources.bill import bill
+from failguard.runs.memory import Memory
+from failguard.runs.memory_sink import MemorySink
+from failguard.runs.recall import CODE as REPEAT
+from failguard.runs.recall import Recollection
 from failguard.settings import Settings
+from failguard.sinks.base import Sink
 from failguard.sinks.enclosing import Deliverer, delivery_of
+from failguard.sinks.files import LocalRecord
+from failguard.sinks.mlflow import MlflowSink
 from failguard.sinks.rank_errors import first_error, leave_error
 
 __all__ = ["Recorder"]
@@ -63,6 +70,7 @@ class Recorder:
         self._actions: list[ActionTaken] = []
         self._notes: list[str] = []
         self._delivery: Deliverer | None = None
+        self._memory: Memory | None = None
         self._started_at = perf_counter()
         self._started_wall_s = time()
         self._ended_at: float | None = None
@@ -105,6 +113,8 @@ class Recorder:
             # Only the sink that connects gets the address with user info, if there is any in it.
             first.run = replace(self._run, mlflow_tracking_uri=mlflow_tracking_uri)
             self._delivery.start(first)
+            if self._memory is not None:
+                self._containment.run("memory", self._memory.start, first, self._announce)
 
     @property
     def duration_s(self) -> float:
@@ -159,6 +169,11 @@ class Recorder:
                     self.note(f"Rank {rank} failed first; this rank then raised {exception.type_name}.")
         return self.exception
 
+    def recall(self) -> None:
+        """Give what is known of configurations like this one a moment to come before training begins."""
+        if self._memory is not None:
+            self._memory.wait()
+
     def progress(self, numbers: Progress) -> None:
         """Hand the report so far to the sinks."""
         if self._delivery is not None:
@@ -172,6 +187,8 @@ class Recorder:
             if self.note(exceeded):
                 logger.warning("failguard: %s", exceeded)
         report = self.report(status, numbers)
+        if self._memory is not None:
+            self._containment.run("memory", self._recall_failure, self._memory, report)
         self._final = report
         if self._delivery is not None:
             self._delivery.finish(report)
@@ -228,7 +245,45 @@ class Recorder:
 
     def _deliverer(self) -> Deliverer:
         """Where the reports of this run go."""
-        return delivery_of(self._settings, self._containment)
+        return delivery_of(self._settings, self._containment, self._remembering)
+
+    def _remembering(self, sinks: Sequence[Sink]) -> list[Sink]:
+        """Make the memory of this run, where there is a record of runs to remember."""
+        options = self._settings.failure_memory
+        mlflow = next((s for s in sinks if isinstance(s, MlflowSink)), None)
+        local = next((s for s in sinks if isinstance(s, LocalRecord)), None)
+        if options is None or (mlflow is None and local is None):
+            return []
+        self._memory = Memory(options, mlflow, local, self._containment)
+        return [MemorySink(mlflow, local, self._containment)]
+
+    def _announce(self, found: Recollection) -> None:
+        """Configurations like this one failed before. On a thread of the memory's, perhaps after training began."""
+        if self._final is None and REPEAT not in self._settings.ignore:
+            logger.warning("failguard: %s", found.message)
+            self.add(Finding(REPEAT, Severity.INFO, -1, 0, redact_text(found.message), evidence=found.evidence))
+
+    def _recall_failure(self, memory: Memory, report: RunReport) -> None:
+        """Say so where a failure is one that was seen before. It explains nothing, so it comes after the root."""
+        if memory.problem is not None:
+            report.notes.append(redact_text(memory.problem))
+        if not report.failing:
+            return
+        found, root = memory.seen_before(report), report.root
+        rows = [] if found is None else list(found.runs)
+        if memory.announced is not None and root is not None:
+            known = {row["run_id"] for row in rows}
+            alike = [row for row in memory.announced.runs if row.get("finding") == root.code]
+            rows += [row for row in alike if row["run_id"] not in known]
+        report.similar_runs = rows
+        if found is not None and REPEAT not in self._settings.ignore:
+            step, epoch = (report.progress.steps - 1, 0) if root is None else (root.step, root.epoch)
+            message = redact_text(found.message)
+            repeat = Finding(REPEAT, Severity.WARNING, step, epoch, message, evidence=found.evidence)
+            self.add(repeat)
+            # The report may hold more findings than these: those of the guards in an experiment.
+            report.findings = [*(f for f in report.findings if f.code != REPEAT), repeat]
+            report.seen_after_s = {**report.seen_after_s, **self._seen_after_s}
 
     def _add_bill(self, report: RunReport) -> None:
         """What the run cost, and what would make it cost less."""

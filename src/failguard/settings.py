@@ -16,6 +16,7 @@ from failguard.detectors.base import Detector
 from failguard.errors import ConfigurationError
 from failguard.policy import Policy
 from failguard.resources import ResourceLimits
+from failguard.runs.memory_settings import FailureMemory
 from failguard.sinks.alerts import AlertSink
 from failguard.sinks.base import Sink
 
@@ -58,6 +59,7 @@ class Settings:
     alerts: Sequence[str | Callable[..., Any]] = ()
     overhead_budget: float = 0.01
     raise_on_failure: bool = False
+    memory: bool | FailureMemory = True
     monitor_is_named: bool = False
 
     def __post_init__(self) -> None:
@@ -74,6 +76,8 @@ class Settings:
             raise _unusable("check_data", self.check_data, "True, False or DataChecks(...)")
         if not isinstance(self.raise_on_failure, bool):
             raise _unusable("raise_on_failure", self.raise_on_failure, "True or False")
+        if not isinstance(self.memory, bool | FailureMemory):
+            raise _unusable("memory", self.memory, "True, False or FailureMemory(...)")
         if self.restore_best_weights not in (None, True, False):
             raise _unusable("restore_best_weights", self.restore_best_weights, "True, False or None")
         if not isinstance(self.resources, bool | ResourceLimits):
@@ -105,6 +109,13 @@ class Settings:
     def resolved_policy(self) -> Policy:
         """``policy`` as an object, however it was given."""
         return Policy.coerce(self.policy)
+
+    @property
+    def failure_memory(self) -> FailureMemory | None:
+        """How earlier failures are remembered; ``None``: they are not."""
+        if isinstance(self.memory, FailureMemory):
+            return self.memory
+        return FailureMemory() if self.memory else None
 
     @property
     def raising(self) -> Sequence[str]:

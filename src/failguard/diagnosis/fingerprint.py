@@ -7,6 +7,7 @@ import json
 import math
 import re
 
+from failguard.core.codes import NON_FINITE_CODES
 from failguard.core.diagnosis import Diagnosis
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding
@@ -23,6 +24,8 @@ _NOISE = (
     (re.compile(r"[-+]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s*(?:[KMGT]i?B|bytes|s|ms)\b)?"), "<number>"),
     (re.compile(r"\s+"), " "),
 )
+# What happens at one step; other findings are made over many steps.
+_OF_A_STEP = NON_FINITE_CODES | {"run.exception", "resource.oom"}
 _FRAME = re.compile(r"^(?P<file>.*?):\d+ in (?P<function>[^:]+)(?:: (?P<line>.*))?$", re.DOTALL)
 
 
@@ -31,8 +34,9 @@ def fingerprint(
 ) -> str | None:
     """Identify a failure, so that the same one is known again in another run.
 
-    It covers the root finding's code, the likely cause, the module's role without its indices, the exception's type,
-    call site and text without what changes from run to run, the optimizer and the power of ten of its rate.
+    It covers the root finding's code, the likely cause, the module's role without its indices, the phase of the run,
+    the exception's type, call site and text without what changes from run to run, the optimizer and the power of ten
+    of its rate.
 
     Returns:
         16 hexadecimal characters; ``None`` when nothing failed.
@@ -44,6 +48,7 @@ def fingerprint(
         "cause": diagnosis.likely_cause,
         "module": _role(root.where.module) if root else None,
         "tensor": root.where.tensor if root else None,
+        "phase": _phase(root, facts) if root else None,
         "exception": None if exception is None else exception.type_name,
         "frame": None if exception is None else _call_site(exception.frame),
         "text": None if exception is None else normalise(exception.message),
@@ -59,6 +64,13 @@ def normalise(text: str) -> str:
     for pattern, word in _NOISE:
         text = pattern.sub(word, text)
     return text.strip().lower()[:500]
+
+
+def _phase(root: Finding, facts: Facts) -> str:
+    """``"start"``: before any update of the weights; ``"validation"``: seen there; else ``"training"``."""
+    if root.code in _OF_A_STEP and root.step < max(facts.accumulate_batches, 1):
+        return "start"
+    return "validation" if root.code.startswith("metric.") else "training"
 
 
 def _role(module: str | None) -> str | None:

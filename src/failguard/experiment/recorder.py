@@ -75,7 +75,8 @@ class ExperimentRecorder(Recorder):
 
     def _deliverer(self) -> Deliverer:
         """Its own, also where it is nested in another experiment: that one only sees what ``train_func`` returns."""
-        return Delivery(sinks_for(self._settings), self._containment, wait_s=FINISH_WAIT_S)
+        sinks = sinks_for(self._settings)
+        return Delivery([*sinks, *self._remembering(sinks)], self._containment, wait_s=FINISH_WAIT_S)
 
 
 class ExperimentSink(MlflowSink):

@@ -109,6 +109,7 @@ class ExperimentRun:
         """Open the record and the MLflow run, and make the run the active one."""
         run, plan = self._recorder.containment.run, self._plan
         run("starting the record", self._start_record, _is_first_rank())
+        run("memory", self._recorder.recall)
         self._recorder.training_begins()
         self._block.enter_context(self._monitor)
         self._block.enter_context(enclosed_by(self._guards))

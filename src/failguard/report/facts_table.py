@@ -55,10 +55,13 @@ def run_rows(report: RunReport) -> Rows:
 
 
 def similar_runs(report: RunReport) -> tuple[list[str], list[list[str]]]:
-    """Earlier runs that failed alike, as a table: names of the columns, and rows. At most 10 runs."""
+    """Earlier runs that failed alike, as a table: names of the columns, and rows. At most 10 runs, of each what comes
+    first: ids are for programs.
+    """
     runs = [run for run in report.similar_runs if isinstance(run, Mapping)][:MAX_SIMILAR]
     names = list(dict.fromkeys(str(name) for run in runs for name in run))[:MAX_SIMILAR_COLUMNS]
-    rows = [[one_line(_value(run[name]), MAX_KEY) if name in run else "" for name in names] for run in runs]
+    names = [name for name in names if any(run.get(name) not in (None, [], "") for run in runs)]
+    rows = [["" if run.get(name) is None else one_line(_value(run[name]), MAX_CELL) for name in names] for run in runs]
     return [one_line(_label(name), MAX_KEY) for name in names], rows
 
 
@@ -172,6 +175,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterat
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(_value(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return number(value) if isinstance(value, float) else str(value)

@@ -102,7 +102,9 @@ class RunReport:
         exception: What training raised.
         environment: Python, platform, hardware and package versions.
         fingerprint: Identity of the failure across runs; ``None`` for a healthy run.
-        similar_runs: Earlier runs that failed alike.
+        similar_runs: Earlier runs that failed alike: ``{"run", "date", "finding", "cause", "fixed_by", "lessons",
+            "run_id", "match", "fixed_by_run_id"}``, as far as it is known; ``match`` is ``"failure"`` or
+            ``"configuration"``.
         best: Best value of the monitored metric: ``{"monitor", "mode", "value", "epoch", "step"}``, or empty.
         part_errors: Parts of failguard that failed and were switched off.
         notes: Remarks, such as why something could not be measured.

@@ -15,6 +15,7 @@ __all__ = ["Summary", "block", "cause_title", "duration", "one_line", "percent",
 SHARE_FROM_S = 10.0  # of a shorter run the share says more about its shortness than about the cost of watching
 
 EARLY_STOP = "metric.no_improvement"
+REPEAT = "run.repeat_of_failure"
 _ACTIONS = {
     "stop": "training was stopped",
     "drop_update": "the bad update was dropped",
@@ -41,6 +42,7 @@ class Summary:
         remedy: What to try.
         numbers: Labelled figures: steps, time, best value.
         remarks: Notes, and parts of failguard that were switched off.
+        before: What earlier runs say of this one.
     """
 
     tone: str
@@ -52,15 +54,17 @@ class Summary:
     remedy: str
     numbers: tuple[tuple[str, str], ...]
     remarks: tuple[str, ...]
+    before: str = ""
 
     def answers(self) -> Iterator[tuple[str, str]]:
-        """The questions that have an answer: what, where, why, what was done, what to try."""
+        """The questions that have an answer: what, where, why, what was done, what to try, what was seen before."""
         for label, text in (
             ("What", self.what),
             ("Where", self.where),
             ("Why", self.why),
             ("Done", self.done),
             ("What to try", self.remedy),
+            ("Seen before", self.before),
         ):
             if text:
                 yield label, text
@@ -80,6 +84,7 @@ def summarize(report: RunReport) -> Summary:
         remedy=one_line(causes[0].remedy) if causes else "",
         numbers=tuple(_numbers(report)),
         remarks=tuple(one_line(r) for r in (*report.notes, *switched_off)),
+        before=next((one_line(f.message) for f in report.findings if f.code == REPEAT), ""),
     )
 
 

@@ -7,7 +7,7 @@ keeps a record of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -15,6 +15,7 @@ from typing import Protocol
 from failguard.core.containment import Containment
 from failguard.report.run_report import RunReport
 from failguard.sinks.alerts import AlertSink
+from failguard.sinks.base import Sink
 from failguard.sinks.delivery import Delivery, DeliverySettings, sinks_for
 
 __all__ = ["Deliverer", "Enclosing", "delivery_of", "enclosed_by"]
@@ -61,19 +62,20 @@ def enclosed_by(experiment: Enclosing) -> Iterator[None]:
         _current.reset(token)
 
 
-def delivery_of(settings: DeliverySettings, containment: Containment) -> Deliverer:
+def delivery_of(
+    settings: DeliverySettings, containment: Containment, more: Callable[[Sequence[Sink]], Sequence[Sink]]
+) -> Deliverer:
     """The delivery of a guard's run: its own, or that of the experiment that it runs in.
 
     Args:
         settings: Where reports go. With ``sinks="auto"`` an experiment takes the place of the three usual sinks.
         containment: That of the guard.
+        more: Gives sinks that go with the guard's own.
     """
     experiment = _current.get()
-    if experiment is None:
-        return Delivery(sinks_for(settings), containment)
-    is_left = settings.sinks == "auto"
+    is_left = experiment is not None and settings.sinks == "auto"
+    sinks = sinks_for(settings)
     if is_left:
-        own = Delivery([AlertSink(settings.alerts)] if settings.alerts else [], containment)
-    else:
-        own = Delivery(sinks_for(settings), containment)
-    return experiment.join(own, leaves_record=is_left)
+        sinks = [sink for sink in sinks if isinstance(sink, AlertSink)]
+    own = Delivery([*sinks, *more(sinks)], containment)
+    return own if experiment is None else experiment.join(own, leaves_record=is_left)

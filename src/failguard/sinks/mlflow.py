@@ -65,6 +65,7 @@ class MlflowSink:
         self._session: Session | None = None
         self._trouble: str | None = None
         self._next_send_at = 0.0
+        self._is_taken = False
 
     def __getstate__(self) -> dict[str, Any]:
         # A guard is copied and pickled with its sinks; an open store cannot be.
@@ -75,9 +76,27 @@ class MlflowSink:
         """Where the run can be looked at, once there is one."""
         return None if self._session is None else self._session.location
 
+    @property
+    def store(self) -> str | None:
+        """Address of the store as far as it is known before connecting; ``None``: the one MLflow itself would use."""
+        return self._session.uri if self._session is not None else self._target.tracking_uri
+
+    @property
+    def experiment(self) -> str | None:
+        """Name of the experiment of a run of our own; ``None`` where the run, or its experiment's id, is given."""
+        target = self._target
+        if target.run_id is not None:
+            return None
+        return target.experiment or (None if os.environ.get("MLFLOW_EXPERIMENT_ID") else "Default")
+
+    @property
+    def taken(self) -> Session | None:
+        """The session whose store has the whole of the finished run; ``None`` before that."""
+        return self._session if self._is_taken else None
+
     def prepare(self, report: RunReport) -> None:
         """Find the run to write to. On the training thread; loads nothing and calls no server."""
-        self._session, self._trouble, self._next_send_at = None, None, 0.0
+        self._session, self._trouble, self._next_send_at, self._is_taken = None, None, 0.0, False
         self._target = _target(self._given, report)
 
     def start(self, report: RunReport) -> None:
@@ -110,6 +129,7 @@ class MlflowSink:
         with trouble_named(session.uri):
             session.begin(report)
             session.end(report)
+        self._is_taken = True
 
     def delivery_state(self) -> dict[str, Any]:
         """What ``failguard sync`` needs to go on."""

@@ -13,9 +13,11 @@ from typing import Any
 from failguard._version import __version__
 from failguard.core.finding import Severity, Status
 from failguard.core.redaction import cut
+from failguard.report.markdown import markdown_text
 from failguard.report.outcome import outcome_of
 from failguard.report.plain import plain
 from failguard.report.run_report import RunReport
+from failguard.report.summary import one_line
 
 __all__ = [
     "MetricRow",
@@ -236,6 +238,9 @@ def note(report: RunReport) -> str:
         lines += [f"- Likely cause: `{cause.code}` (confidence {cause.confidence:.0%})"]
         if cause.remedy:
             lines += [f"- What to try: {cause.remedy}"]
+    before = next((f.message for f in report.findings if f.code == "run.repeat_of_failure"), None)
+    if before is not None:
+        lines += [f"- Seen before: {markdown_text(one_line(before))}"]
     lines += ["", "The full report is the artifact `failguard/report.html`."]
     return cut("\n".join(lines), MAX_TAG)
 
