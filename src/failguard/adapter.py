@@ -96,6 +96,9 @@ class GuardCallback:
         alerts: Notification addresses in Apprise syntax, or callables that take the report.
         overhead_budget: The share of step time that watching may take, above 0 and at most 1.
         raise_on_failure: Raise :class:`~failguard.errors.TrainingFailure` once the framework has shut down cleanly.
+        verify_remedies: Keep the starting weights and some batches, and after a failure try the remedies on them in a
+            process of its own, for at most a minute; ``"capture"``: keep them for ``failguard verify``. Batches and
+            weights go into the record's folder, pickled.
 
     Raises:
         ConfigurationError: A keyword cannot be used; the message names it and what is allowed.
@@ -126,6 +129,7 @@ class GuardCallback:
         alerts: Sequence[str | Callable[..., Any]] = (),
         overhead_budget: float = 0.01,
         raise_on_failure: bool = False,
+        verify_remedies: bool | Literal["capture"] = False,
     ) -> None:
         super().__init__()
         self.settings = Settings(
@@ -150,6 +154,7 @@ class GuardCallback:
             alerts=alerts,
             overhead_budget=overhead_budget,
             raise_on_failure=raise_on_failure,
+            verify_remedies=verify_remedies,
             monitor_is_named=monitor is not DEFAULT_MONITOR or patience is not None,
         )
         self._guard: Guard | None = None

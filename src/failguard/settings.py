@@ -56,6 +56,7 @@ class Settings:
     alerts: Sequence[str | Callable[..., Any]] = ()
     overhead_budget: float = 0.01
     raise_on_failure: bool = False
+    verify_remedies: bool | Literal["capture"] = False
     monitor_is_named: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +73,10 @@ class Settings:
             raise _unusable("check_data", self.check_data, "True, False or DataChecks(...)")
         if not isinstance(self.raise_on_failure, bool):
             raise _unusable("raise_on_failure", self.raise_on_failure, "True or False")
+        if not isinstance(self.verify_remedies, bool) and self.verify_remedies != "capture":
+            raise _unusable(
+                "verify_remedies", self.verify_remedies, "True, False or 'capture' (keep what `failguard verify` needs)"
+            )
         if self.restore_best_weights not in (None, True, False):
             raise _unusable("restore_best_weights", self.restore_best_weights, "True, False or None")
         if not isinstance(self.resources, bool | ResourceLimits):
