@@ -101,6 +101,9 @@ class GuardCallback:
         raise_on_failure: Raise :class:`~failguard.errors.TrainingFailure` once the framework has shut down cleanly.
         memory: Look, before training, whether configurations like this one failed before, and remember this run; or
             :class:`~failguard.FailureMemory`, which says what is alike; or ``False``.
+        verify_remedies: Keep the starting weights and some batches, and after a failure try the remedies on them in a
+            process of its own, for at most a minute; ``"capture"``: keep them for ``failguard verify``. Batches and
+            weights go into the record's folder, pickled.
 
     Raises:
         ConfigurationError: A keyword cannot be used; the message names it and what is allowed.
@@ -134,6 +137,7 @@ class GuardCallback:
         overhead_budget: float = 0.01,
         raise_on_failure: bool = False,
         memory: bool | FailureMemory = True,
+        verify_remedies: bool | Literal["capture"] = False,
     ) -> None:
         super().__init__()
         self.settings = Settings(
@@ -161,6 +165,7 @@ class GuardCallback:
             overhead_budget=overhead_budget,
             raise_on_failure=raise_on_failure,
             memory=memory,
+            verify_remedies=verify_remedies,
             monitor_is_named=monitor is not DEFAULT_MONITOR or patience is not None,
         )
         self._guard: Guard | None = None

@@ -15,9 +15,9 @@ from failguard.core.decision import Action, Decision
 from failguard.core.event import Event
 from failguard.core.exceptions import exception_facts
 from failguard.core.facts import Facts
-from failguard.core.finding import Finding, Status
+from failguard.core.finding import Finding, Severity, Status
 from failguard.core.history import LEARNING_RATES, History
-from failguard.core.host import Host
+from failguard.core.host import Host, WritesCapsule
 from failguard.core.improvement import Improvement
 from failguard.core.internals import Internals
 from failguard.core.log import logger
@@ -31,6 +31,7 @@ from failguard.recorder import Recorder
 from failguard.report.run_report import Progress, RunReport
 from failguard.resources import RunWatch, available_memory_bytes
 from failguard.settings import Settings
+from failguard.verification import keep_and_verify
 
 __all__ = ["Guard"]
 
@@ -64,6 +65,7 @@ class Guard:
         epoch: The epoch in progress, from 0.
         optimizer_steps: Updates applied so far.
         should_stop: failguard wants the run to end.
+        failed_at: Step of the first finding at error or above.
         finished: The report is final.
         history, containment, accounting: What was measured, what failed, what it cost.
         resources: What the run uses. Adapters give it probes, folders and times.
@@ -79,6 +81,7 @@ class Guard:
         self.epoch = 0
         self.optimizer_steps = 0
         self.should_stop = False
+        self.failed_at: int | None = None
         self.finished = False
         self.resources = RunWatch(settings.resources, self.history)
         self._policy = settings.resolved_policy
@@ -346,7 +349,7 @@ class Guard:
         self.containment.run("settling the weights", self._settle_weights)
         if self._drops > 1:
             self._recorder.note(f"{self._drops:,} updates in all were kept from the weights.")
-        self._recorder.finish(self._status(), self._progress_numbers())
+        self._recorder.finish(self._status(), self._progress_numbers(), before_delivery=self._verify)
 
     # What others may ask
 
@@ -471,6 +474,8 @@ class Guard:
             return
         for finding in raised:
             self._recorder.add(finding)
+            if self.failed_at is None and finding.severity.rank >= Severity.ERROR.rank:
+                self.failed_at = max(finding.step, 0)
         self._decide(raised)
         self._progress()
 
@@ -562,6 +567,12 @@ class Guard:
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             self.note(f"The weights are not finite: {shown}. Go back to a checkpoint.")
+
+    def _verify(self, report: RunReport) -> None:
+        """Keep what it takes to train some steps of a failed run again, and try the remedies on it."""
+        how, host = self.settings.verify_remedies, self.host
+        if how and report.failing and isinstance(host, WritesCapsule):
+            keep_and_verify(report, host, self.failed_at, runs_trials=how is True)
 
     def _status(self) -> Status:
         exception = self._recorder.exception

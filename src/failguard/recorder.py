@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter, time
@@ -179,8 +179,19 @@ class Recorder:
         if self._delivery is not None:
             self._delivery.progress(self.report(Status.RUNNING, numbers))
 
-    def finish(self, status: Status, numbers: Progress) -> None:
-        """The run is over: stop sampling, make the final report, deliver it."""
+    def finish(
+        self,
+        status: Status,
+        numbers: Progress,
+        before_delivery: Callable[[RunReport], None] | None = None,
+    ) -> None:
+        """The run is over: stop sampling, make the final report, deliver it.
+
+        Args:
+            status: How it ended.
+            numbers: How far it came.
+            before_delivery: Completes the report.
+        """
         self._ended_at = perf_counter()
         self._containment.run("stopping the sampler", self._resources.stop)
         for exceeded in self._resource_summary().get("limits_exceeded", ()):
@@ -189,6 +200,9 @@ class Recorder:
         report = self.report(status, numbers)
         if self._memory is not None:
             self._containment.run("memory", self._recall_failure, self._memory, report)
+        if before_delivery is not None:
+            self._containment.run("verifying remedies", before_delivery, report)
+            report.part_errors = list(self._containment.errors)
         self._final = report
         if self._delivery is not None:
             self._delivery.finish(report)

@@ -60,6 +60,7 @@ class Settings:
     overhead_budget: float = 0.01
     raise_on_failure: bool = False
     memory: bool | FailureMemory = True
+    verify_remedies: bool | Literal["capture"] = False
     monitor_is_named: bool = False
 
     def __post_init__(self) -> None:
@@ -78,6 +79,10 @@ class Settings:
             raise _unusable("raise_on_failure", self.raise_on_failure, "True or False")
         if not isinstance(self.memory, bool | FailureMemory):
             raise _unusable("memory", self.memory, "True, False or FailureMemory(...)")
+        if not isinstance(self.verify_remedies, bool) and self.verify_remedies != "capture":
+            raise _unusable(
+                "verify_remedies", self.verify_remedies, "True, False or 'capture' (keep what `failguard verify` needs)"
+            )
         if self.restore_best_weights not in (None, True, False):
             raise _unusable("restore_best_weights", self.restore_best_weights, "True, False or None")
         if not isinstance(self.resources, bool | ResourceLimits):

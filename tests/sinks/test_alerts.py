@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from failguard.cli.app import app
 from failguard.core.codes import FINDINGS
+from failguard.core.diagnosis import Diagnosis
 from failguard.core.finding import Finding, Severity, Status
 from failguard.errors import ConfigurationError, FailGuardError
 from failguard.sinks import alerts, messages
@@ -41,7 +42,7 @@ def test_one_message_when_it_begins_to_fail_and_one_at_the_end(make_report: Any)
         (Status.COMPLETED, False, 0),
         (Status.FAILED, False, 1),
         (Status.STOPPED, True, 1),
-        (Status.STOPPED, False, 0),  # an ordinary early stop
+        (Status.STOPPED, False, 1),  # an ordinary early stop: somebody waits for this run
         (Status.INTERRUPTED, False, 0),
     ],
 )
@@ -182,6 +183,22 @@ def apprise(monkeypatch: pytest.MonkeyPatch) -> type[_Apprise]:
     monkeypatch.setattr(_Apprise, "sent", [])
     monkeypatch.setattr(_Apprise, "accepts", True)
     return _Apprise
+
+
+def test_an_early_stop_is_told_with_its_reason(make_report: Any, apprise: type[_Apprise]) -> None:
+    sink = AlertSink(["json://host/hunter2"])
+    sink.start(make_report())
+    report = make_report(Status.STOPPED)
+    report.root = Finding("metric.no_improvement", Severity.INFO, 19, 1, "val_loss did not improve for 3 epochs.")
+    report.diagnosis = Diagnosis("val_loss did not improve for 3 epochs.")
+    report.locations["mlflow"] = "http://server/#/experiments/1/runs/2"
+    sink.finish(report)
+    ((_, title, body),) = apprise.sent
+    assert title == "failguard: 20260101-100000-torch-abc123 stopped: metric.no_improvement"
+    assert body.splitlines() == [
+        "val_loss did not improve for 3 epochs.",
+        "mlflow: http://server/#/experiments/1/runs/2",
+    ]
 
 
 def test_an_address_gets_one_line_of_diagnosis(make_report: Any, apprise: type[_Apprise]) -> None:

@@ -19,6 +19,7 @@ class Cause:
         evidence: Sentences with numbers that speak for it; those that speak against it start with ``"against: "``.
         remedy: One concrete thing to do.
         config_values: The configuration values involved, by name.
+        verified: Whether its remedy removed the symptom when it was tried; ``None``: it was not tried.
     """
 
     code: str
@@ -26,6 +27,7 @@ class Cause:
     evidence: tuple[str, ...] = ()
     remedy: str = ""
     config_values: Mapping[str, Any] = field(default_factory=dict)
+    verified: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The cause as plain values, for JSON."""
@@ -35,6 +37,7 @@ class Cause:
             "evidence": list(self.evidence),
             "remedy": self.remedy,
             "config_values": dict(self.config_values),
+            "verified": self.verified,
         }
 
     @classmethod
@@ -46,6 +49,7 @@ class Cause:
             evidence=tuple(d.get("evidence") or ()),
             remedy=str(d.get("remedy", "")),
             config_values=dict(d.get("config_values") or {}),
+            verified=None if d.get("verified") is None else bool(d["verified"]),
         )
 
 

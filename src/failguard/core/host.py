@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+from failguard.core.capsule import CapsuleInfo
 from failguard.core.decision import Decision
 from failguard.core.finding import Finding, Where
 
-__all__ = ["Host"]
+__all__ = ["Host", "WritesCapsule"]
 
 
 class Host(Protocol):
@@ -38,4 +40,20 @@ class Host(Protocol):
 
         Returns:
             The refined place, or ``None`` where nothing more can be said.
+        """
+
+
+@runtime_checkable
+class WritesCapsule(Protocol):
+    """A host that keeps the start of the run and its newest steps, where the user wants remedies tried."""
+
+    def write_capsule(self, folder: Path, failed_step: int | None) -> CapsuleInfo | None:
+        """Write what was kept.
+
+        Args:
+            folder: Made when needed.
+            failed_step: Step of the first finding at error or above.
+
+        Returns:
+            What was written; ``None`` where nothing was kept.
         """

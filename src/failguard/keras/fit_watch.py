@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import keras
 
 from failguard.accounting import Cadence
+from failguard.core.capsule import CapsuleInfo, CapsuleRefused
 from failguard.core.decision import Decision
 from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
@@ -17,6 +19,7 @@ from failguard.guard import Guard
 from failguard.keras.allocator import allocator_probe
 from failguard.keras.batches import BatchReader, arrays
 from failguard.keras.broadcast import broadcasts
+from failguard.keras.capture import Capture
 from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
 from failguard.keras.internals import InsideFit, learning_rate
 from failguard.keras.locate import locate
@@ -55,6 +58,8 @@ class FitWatch:
         self._moving: MovingState | None = None
         self._reader: BatchReader | None = None
         self._inside: InsideFit | None = None
+        self._capture: Capture | None = None
+        self._wants_capture = False
         self._timer: StepTimer | None = None
         self._modes: ModeWatch | None = None
         self._first_epoch: int | None = None
@@ -89,12 +94,25 @@ class FitWatch:
         if probe is not None:
             guard.resources.add_probe(f"{keras.backend.backend()} allocator", *probe)
         guard.start(self._facts)
+        self._wants_capture = bool(guard.settings.verify_remedies)
+        if self._facts.model.parameters is not None:
+            guard.containment.run("capture", self._start_capture)
         self._timer = guard.containment.run("timing steps", StepTimer, model, guard)
         guard.containment.run("tap", self._put_on_tap, left_behind)
         if self.tap is None:
             guard.note(
                 "Losses and gradients per step are not seen: the tap could not be put on. Epoch logs are watched."
             )
+
+    def _start_capture(self) -> None:
+        """Keep the model as it is now, where remedies are to be tried."""
+        if not self._wants_capture:
+            return
+        self._wants_capture = False
+        try:
+            self._capture = Capture(self._model, self._facts, self._guard.step)
+        except CapsuleRefused as refusal:
+            self._guard.note(f"Remedies cannot be tried after a failure: {refusal}.")
 
     def _put_on_tap(self, left_behind: Callable[[], None]) -> None:
         tap = make_tap(self._model, gate_for(self._guard.settings), self._guard.containment)
@@ -152,9 +170,13 @@ class FitWatch:
             self._look_at_built_model()
         rows = tap.take()
         self._take_in(rows)
+        newest = guard.step - 1
+        if self._wants_capture and self._facts.model.parameters is not None and self._has_weights_in_epoch:
+            guard.containment.run("capture", self._start_capture)  # built in the first step: from the second one on
+        elif self._capture is not None and self._capture.wants_batch and guard.failed_at is None:
+            guard.containment.run("capture", self._capture.see, tap.batch(), newest)
         if reader is None or guard.should_stop:
             return
-        newest = guard.step - 1
         if newest >= reader.next_at:
             self._read_batch(reader, tap, newest)
         if not reader.is_at_start:
@@ -165,6 +187,8 @@ class FitWatch:
             guard.containment.run("looking inside", self._inside.watch_units, tap)
         else:
             self._look_inside(rows, tap)
+        if self._capture is not None and self._capture.wants_batch and not guard.containment.retired("capture"):
+            tap.every_steps = 1
 
     def _look_inside(self, rows: list[Row], tap: Tap) -> None:
         if self._inside is None or self._guard.should_stop:
@@ -213,6 +237,9 @@ class FitWatch:
         if bad is not None:
             self._failing, self._failing_part = bad.batch, bad.part
             self._may_run_model = self._has_weights_in_epoch
+            if self._capture is not None:
+                step = guard.step + rows.index(bad)
+                guard.containment.run("capture", self._capture.see_failing, bad.batch, step)
         norms = [row.norm for row in rows if row.norm is not None]
         guard.record_rows(
             [row.loss for row in rows],
@@ -334,6 +361,11 @@ class FitWatch:
     def learning_rate(self) -> float | None:
         """The rate of the next update. JAX keeps the count of updates that schedules need away from the optimizer."""
         return learning_rate(self._model.optimizer) if self._has_weights_in_epoch else None
+
+    def write_capsule(self, folder: Path, failed_step: int | None) -> CapsuleInfo | None:
+        """See :meth:`failguard.core.host.WritesCapsule.write_capsule`."""
+        capture = self._capture
+        return None if capture is None else capture.write(folder, self._guard.history.step_series("loss"), failed_step)
 
     def locate(self, finding: Finding) -> Where | None:
         """Look again at the failing batch, where it was kept. Two findings of one step have one place."""

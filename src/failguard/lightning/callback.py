@@ -321,6 +321,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         for folder in guard.containment.run("folders of checkpoints", checkpoint_folders, trainer) or ():
             guard.resources.add_directory(folder)
         guard.start(facts, writes=writes, mlflow_run_id=run_id, mlflow_tracking_uri=address)
+        guard.containment.run("capture", watch.capture, guard, self._module, trainer.optimizers, facts)
         watch.start(guard, facts, trainer.optimizers)
         self._watch = watch
         self._timer = StepTimer(trainer, guard, self.state_key)

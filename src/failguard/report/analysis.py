@@ -37,7 +37,8 @@ def failure_analysis(report: RunReport) -> dict[str, Any]:
         "error_type": report.exception.type_name if report.exception else None,
         "likely_cause": diagnosis.likely_cause,
         "config_issues": list(diagnosis.config_issues),
-        "recommendations": [c.remedy for c in diagnosis.causes if c.remedy],
+        # What was tried and helped comes first; sorting keeps the order otherwise.
+        "recommendations": [c.remedy for c in sorted(diagnosis.causes, key=lambda c: not c.verified) if c.remedy],
         "findings": [f.to_dict() for f in report.findings],
         "causes": [c.to_dict() for c in diagnosis.causes],
         "root": None if root is None else root.to_dict(),

@@ -72,7 +72,7 @@ class Summary:
 
 def summarize(report: RunReport) -> Summary:
     """Put a report into words. Each text is one line without control characters."""
-    root, causes = report.root, report.diagnosis.causes
+    root = report.root
     switched_off = [f"{e.part} was switched off: {e.message}" for e in report.part_errors]
     return Summary(
         tone="failing" if report.failing else "calm" if _is_calm(report) else "warning",
@@ -81,7 +81,7 @@ def summarize(report: RunReport) -> Summary:
         where="" if root is None else one_line(_where(report, root)),
         why=_why(report),
         done=_done(report),
-        remedy=one_line(causes[0].remedy) if causes else "",
+        remedy=_remedy(report),
         numbers=tuple(_numbers(report)),
         remarks=tuple(one_line(r) for r in (*report.notes, *switched_off)),
         before=next((one_line(f.message) for f in report.findings if f.code == REPEAT), ""),
@@ -179,6 +179,15 @@ def _why(report: RunReport) -> str:
     best = causes[0]
     reasons = [e for e in best.evidence if not e.startswith("against: ")][:2]
     return one_line(f"{cause_title(best.code)} ({percent(best.confidence)}): {'; '.join(reasons)}.".replace(": .", "."))
+
+
+def _remedy(report: RunReport) -> str:
+    """Of the likeliest cause, or of the likeliest one whose remedy was tried and helped."""
+    causes = report.diagnosis.causes
+    best = next((c for c in causes if c.verified), causes[0] if causes else None)
+    if best is None:
+        return ""
+    return one_line(f"{best.remedy} (tried: it helped)" if best.verified else best.remedy)
 
 
 def _done(report: RunReport) -> str:

@@ -1,11 +1,11 @@
-"""Alerts: a message for each episode of a failing run, and one when it ended."""
+"""Alerts: a message for each episode of a failing run, and one when it ended or was stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic
 
-from failguard.core.finding import Finding, Severity
+from failguard.core.finding import Finding, Severity, Status
 from failguard.errors import FailGuardError
 from failguard.report.run_report import RunReport
 from failguard.report.summary import one_line, summarize
@@ -21,9 +21,9 @@ STACK_CHARACTERS = 2_000  # of a message
 class AlertSink:
     """Tells people about a failing run, on the delivery thread.
 
-    Sends a message for each new finding at error or above (a finding is one episode), and one when a failing run ended,
-    whether it was stopped or failed. At most one a minute and ten a run, beside the last; what was held back is counted
-    in the next. An ordinary early stop is no alarm. A message that cannot be sent is named in the report.
+    Sends a message for each new finding at error or above (a finding is one episode), and one when a failing run ended
+    or any run was stopped, an early stop included. At most one a minute and ten a run, beside the last; what was held
+    back is counted in the next. A message that cannot be sent is named in the report.
 
     Args:
         targets: Addresses in Apprise syntax (Slack, e-mail, webhook, ...) and callables that take the report.
@@ -71,8 +71,9 @@ class AlertSink:
         Raises:
             FailGuardError: A message of this run could not be sent.
         """
-        if report.failing:
-            self._send(str(report.status), report, _alarming(report))
+        if report.failing or report.status is Status.STOPPED:
+            root = [] if report.root is None else [report.root]
+            self._send(str(report.status), report, _alarming(report) or root)
         if self._failures:
             failures = dict.fromkeys(self._failures)
             raise FailGuardError(f"Alerts could not be sent: {'; '.join(failures)}. Check the alerts keyword.")

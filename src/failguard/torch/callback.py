@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar
@@ -54,6 +54,8 @@ class FailGuard(GuardCallback):
         optimizer: The optimizer, or several.
         scaler: The gradient scaler of mixed precision. Call :meth:`step` before ``scaler.step(optimizer)``, with the
             unscaled loss.
+        loss_fn: Takes the model and a batch and gives the loss. Only ``verify_remedies`` needs it, and only where the
+            loss is more than a usual one of ``model(inputs)`` and the targets, which is found out by itself.
         **keywords: See :class:`~failguard.adapter.GuardCallback`.
 
     Raises:
@@ -63,9 +65,20 @@ class FailGuard(GuardCallback):
     framework: ClassVar[str] = "torch"
 
     def __init__(
-        self, model: nn.Module, optimizer: Any | Sequence[Any] | None = None, scaler: Any = None, **keywords: Any
+        self,
+        model: nn.Module,
+        optimizer: Any | Sequence[Any] | None = None,
+        scaler: Any = None,
+        *,
+        loss_fn: Callable[[Any, Any], Any] | None = None,
+        **keywords: Any,
     ) -> None:
         super().__init__(**keywords)
+        if loss_fn is not None and not callable(loss_fn):
+            raise ConfigurationError(
+                f"loss_fn={type(loss_fn).__name__} cannot be used: it is a function of the model and a batch that "
+                "gives the loss."
+            )
         if not isinstance(model, nn.Module):
             raise ConfigurationError(
                 f"model={type(model).__name__} cannot be used: FailGuard takes the torch.nn.Module that is trained, as "
@@ -80,6 +93,7 @@ class FailGuard(GuardCallback):
         self._model = model
         self._optimizers = optimizers
         self._update = _Update(model, optimizers)
+        self._loss_fn = loss_fn
         self._scaler = scaler if scaler is not None else getattr(optimizers[0] if optimizers else None, "scaler", None)
         self._watch: StepWatch | None = None
         self._timer: StepTimer | None = None
@@ -225,6 +239,9 @@ class FailGuard(GuardCallback):
         if probe is not None:
             guard.resources.add_probe("torch allocator", *probe)
         guard.start(facts, writes=rank() == 0)
+        guard.containment.run(
+            "capture", watch.capture, guard, _unwrapped(self._model), self._optimizers, facts, self._loss_fn
+        )
         self._timer = StepTimer(self._model, self._optimizers, guard)
         watch.start(guard, facts)
         guard.start_epoch(0)

@@ -8,7 +8,7 @@ from torch.nn.parameter import is_lazy
 
 from failguard.torch.measure import is_finite
 
-__all__ = ["RunningStatistics", "Snapshot", "clean_name", "non_finite_parameters"]
+__all__ = ["RunningStatistics", "Snapshot", "clean_name", "named_tensors", "non_finite_parameters"]
 
 
 def clean_name(name: str) -> str:
@@ -16,7 +16,7 @@ def clean_name(name: str) -> str:
     return name.replace("_orig_mod.", "").removesuffix("_orig_mod")
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by qualified name, shared ones once."""
     named: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -57,12 +57,12 @@ class Snapshot:
     @property
     def size_bytes(self) -> int:
         """What a copy takes."""
-        return sum(t.numel() * t.element_size() for t in _tensors(self._module).values())
+        return sum(t.numel() * t.element_size() for t in named_tensors(self._module).values())
 
     @torch.no_grad()
     def save(self) -> None:
         """Copy the weights, in place of an earlier copy."""
-        live = _tensors(self._module)
+        live = named_tensors(self._module)
         if live.keys() != self._saved.keys():
             self._saved = {name: torch.empty_like(t, device="cpu") for name, t in live.items()}
         _copy(list(self._saved.values()), list(live.values()))
@@ -70,7 +70,7 @@ class Snapshot:
     @torch.no_grad()
     def restore(self) -> None:
         """Put the copy back into the live model."""
-        live = _tensors(self._module)
+        live = named_tensors(self._module)
         names = [name for name in self._saved if name in live]
         _copy([live[name] for name in names], [self._saved[name] for name in names])
 

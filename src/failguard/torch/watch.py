@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from torch import Tensor, nn
 
+from failguard.core.capsule import CapsuleInfo, CapsuleRefused
 from failguard.core.codes import NON_FINITE_CODES
 from failguard.core.decision import Decision
 from failguard.core.facts import Facts
@@ -16,6 +18,7 @@ from failguard.core.finding import Finding, Where
 from failguard.errors import InputError
 from failguard.guard import Guard
 from failguard.torch.batches import BatchReader
+from failguard.torch.capture import Capture
 from failguard.torch.explain import explain
 from failguard.torch.graph import read_graph
 from failguard.torch.inspect import add_graph_facts, loss_module_name
@@ -76,6 +79,7 @@ class StepWatch:
         self._scale: float | Tensor | None = None
         self.keeps_random = False
         self._inside: LookInside | None = None
+        self._capture: Capture | None = None
         self._starts_epoch = False
         self._keep_statistics_at = math.inf
         self._chores_at = math.inf
@@ -108,6 +112,32 @@ class StepWatch:
         self.keeps_random = facts.model.dropout is not None
         self._keep_statistics_at = self._index() if len(self._statistics) else math.inf
         self._chores_at = min(self._keep_statistics_at, self._reader.next_at)
+
+    def capture(
+        self,
+        guard: Guard,
+        module: nn.Module,
+        optimizers: Sequence[Any],
+        facts: Facts,
+        loss_fn: Callable[..., Any] | None = None,
+    ) -> None:
+        """Keep what it takes to try remedies, where the user wants that. Call before :meth:`start`.
+
+        Args:
+            guard: Of the run.
+            module: The user's own model, without wrappers.
+            optimizers: Those that train it.
+            facts: Of the run.
+            loss_fn: See :class:`~failguard.torch.capture.Capture`.
+        """
+        if not guard.settings.verify_remedies:
+            return
+        try:
+            if self._in_step:
+                raise CapsuleRefused("several ranks train together")
+            self._capture = Capture(module, optimizers, facts, step=guard.step, loss_fn=loss_fn)
+        except CapsuleRefused as refusal:
+            guard.note(f"Remedies cannot be tried after a failure: {refusal}.")
 
     # One batch
 
@@ -268,6 +298,8 @@ class StepWatch:
         """The run is over: take every hook off the model."""
         if self._inside is not None:
             self._inside.close()
+        if self._capture is not None:
+            self._capture.close()
 
     # Host
 
@@ -312,6 +344,11 @@ class StepWatch:
             run_again=None if again is None else lambda: again(batch),
             random_state=random,
         )
+
+    def write_capsule(self, folder: Path, failed_step: int | None) -> CapsuleInfo | None:
+        """See :meth:`failguard.core.host.WritesCapsule.write_capsule`."""
+        capture = self._capture
+        return None if capture is None else capture.write(folder, self._guard.history.step_series("loss"), failed_step)
 
     def explain(self, finding: Finding) -> Mapping[str, float]:
         """More evidence for a finding about resources; see :func:`failguard.torch.explain.explain`."""
@@ -383,6 +420,11 @@ class StepWatch:
                 self._inside.start_epoch()
             self._inside.begin_batch()
             if self._inside.wants_batch:
+                self._chores_at = -1
+        capture = self._capture
+        if capture is not None and capture.wants_batch and guard.failed_at is None:
+            guard.containment.run("capture", capture.see, batch, index, self._random if self.keeps_random else None)
+            if not guard.containment.retired("capture"):
                 self._chores_at = -1
 
     def _read_graph(self, loss: Any) -> None:

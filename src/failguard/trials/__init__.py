@@ -1,0 +1,1 @@
+"""Trials of remedies as the rest of failguard sees them: their results, their process, their words in the report."""
