@@ -272,18 +272,16 @@ class Guard:
         step_s = (now - self._batch_ended_at) / n
         self._batch_ended_at = now
         first = self.step
-        for i in range(n):
-            self.step = first + i
-            self.record_loss(float(losses[i]))
-            if i < len(norms):
-                norm = float(norms[i])
-                self._norms.append(self.step, norm)
-                self._bad_value = self._bad_value or not math.isfinite(norm)
-            self._step_s.append(self.step, step_s)
-            if self._bad_value:  # looked at with the step number of the bad batch
-                self._bad_value = False
-                self._look(Event.STEP)
-                self._drop = False
+        total = sum(losses)
+        if math.isfinite(total + sum(norms)):
+            self._losses.extend(first, losses)
+            self._norms.extend(first, norms)
+            self._step_s.extend(first, [step_s] * n)
+            self._loss_sum += total
+            self._loss_count += n
+            self.step = first + n - 1
+        else:
+            self._record_bad_rows(losses, norms, step_s)
         if self.step >= self.resources.next_step:
             self.containment.run("memory at steps", self.resources.end_step, self.step)
         self.optimizer_steps += n - dropped
@@ -295,6 +293,21 @@ class Guard:
             if now > self._next_progress_at:
                 self._tick()
         self.step = first + n
+
+    def _record_bad_rows(self, losses: Sequence[float], norms: Sequence[float], step_s: float) -> None:
+        """Rows of which some are not finite: each is looked at with its own step number."""
+        first = self.step
+        for i in range(len(losses)):
+            self.step = first + i
+            self.record_loss(float(losses[i]))
+            if i < len(norms):
+                self._norms.append(self.step, norms[i])
+                self._bad_value = self._bad_value or not math.isfinite(norms[i])
+            self._step_s.append(self.step, step_s)
+            if self._bad_value:
+                self._bad_value = False
+                self._look(Event.STEP)
+                self._drop = False
 
     @property
     def internals_due(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,13 @@ class Series:
         values = self._values
         values.append(value)
         if len(values) >= ROOM:
+            self._make_room()
+
+    def extend(self, first_step: int, values: Sequence[float]) -> None:
+        """Add values of consecutive steps."""
+        self._steps.extend(range(first_step, first_step + len(values)))
+        self._values.extend(values)
+        if len(self._values) >= ROOM:
             self._make_room()
 
     def __len__(self) -> int:
