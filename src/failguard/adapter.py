@@ -56,6 +56,8 @@ def hook(method: Callable[Concatenate[Self, P], None]) -> Callable[Concatenate[S
         guard = self._guard
         if guard is None:
             return
+        accounting = guard.accounting
+        counted_s = accounting.counted_s
         started = perf_counter()
         try:
             if name not in self._retired_hooks:
@@ -66,7 +68,7 @@ def hook(method: Callable[Concatenate[Self, P], None]) -> Callable[Concatenate[S
             self._retired_hooks.add(name)
             guard.containment.record(f"hook {name}", error)
         finally:
-            guard.accounting.add(name, perf_counter() - started)
+            accounting.add(name, perf_counter() - started - (accounting.counted_s - counted_s))
 
     return contained
 

@@ -96,6 +96,7 @@ class Guard:
         self._said_monitor_missing = False
         self._ending = False  # too late to act
         self._hung: list[Finding] = []  # found by the watch, not decided on yet
+        self._quiet_until: float = 0  # the step at whose end something is due
         self._drop = False  # the pending update must not be applied
         self._drops = 0
         self._loss_sum = 0.0
@@ -212,6 +213,31 @@ class Guard:
         self.optimizer_steps += 1
         return True
 
+    def record_fine_batch(self, loss: float) -> None:
+        """As :meth:`record_loss` and :meth:`allow_update`, for a loss and gradients that are known to be finite.
+
+        Nearly every step is like that, and this is the shortest way through it. Not where the run is to stop.
+        """
+        self._losses.append(self.step, loss)
+        self._loss_sum += loss
+        self._loss_count += 1
+        self.optimizer_steps += 1
+
+    def end_quiet_batch(self) -> bool:
+        """As :meth:`end_batch`, for a batch at whose end nothing is due.
+
+        Returns:
+            ``False``: something is; nothing was done, and :meth:`end_batch` must be called.
+        """
+        step = self.step
+        if step >= self._quiet_until or self._hung or self._bad_value:
+            return False
+        now = perf_counter()
+        self._step_s.append(step, now - self._batch_ended_at)
+        self._batch_ended_at = now
+        self.step = step + 1
+        return True
+
     def end_batch(self, step_s: float | None = None) -> None:
         """The batch in progress is over. Runs the per-step detectors when they are due.
 
@@ -232,6 +258,7 @@ class Guard:
             self.accounting.detectors.ran(step, perf_counter() - now, self.typical_step_s)
             if now > self._next_progress_at:
                 self._tick()
+        self._quiet_until = min(self.resources.next_step, self.accounting.detectors.next_step)
         self.step = step + 1
 
     def record_rows(self, losses: Sequence[float], norms: Sequence[float], *, dropped: int = 0) -> None:
@@ -249,18 +276,16 @@ class Guard:
         step_s = (now - self._batch_ended_at) / n
         self._batch_ended_at = now
         first = self.step
-        for i in range(n):
-            self.step = first + i
-            self.record_loss(float(losses[i]))
-            if i < len(norms):
-                norm = float(norms[i])
-                self._norms.append(self.step, norm)
-                self._bad_value = self._bad_value or not math.isfinite(norm)
-            self._step_s.append(self.step, step_s)
-            if self._bad_value:  # looked at with the step number of the bad batch
-                self._bad_value = False
-                self._look(Event.STEP)
-                self._drop = False
+        total = sum(losses)
+        if math.isfinite(total + sum(norms)):
+            self._losses.extend(first, losses)
+            self._norms.extend(first, norms)
+            self._step_s.extend(first, [step_s] * n)
+            self._loss_sum += total
+            self._loss_count += n
+            self.step = first + n - 1
+        else:
+            self._record_bad_rows(losses, norms, step_s)
         if self.step >= self.resources.next_step:
             self.containment.run("memory at steps", self.resources.end_step, self.step)
         self.optimizer_steps += n - dropped
@@ -272,6 +297,21 @@ class Guard:
             if now > self._next_progress_at:
                 self._tick()
         self.step = first + n
+
+    def _record_bad_rows(self, losses: Sequence[float], norms: Sequence[float], step_s: float) -> None:
+        """Rows of which some are not finite: each is looked at with its own step number."""
+        first = self.step
+        for i in range(len(losses)):
+            self.step = first + i
+            self.record_loss(float(losses[i]))
+            if i < len(norms):
+                self._norms.append(self.step, norms[i])
+                self._bad_value = self._bad_value or not math.isfinite(norms[i])
+            self._step_s.append(self.step, step_s)
+            if self._bad_value:
+                self._bad_value = False
+                self._look(Event.STEP)
+                self._drop = False
 
     @property
     def internals_due(self) -> bool:
@@ -409,6 +449,7 @@ class Guard:
         self.accounting.gradients.restart(self.step)
         self.accounting.detectors.restart(self.step)
         self.accounting.internals.restart(self.step)
+        self._quiet_until = self.step
         self._recorder.resumed_at_step = self.step
 
     # How it is done

@@ -35,6 +35,13 @@ class Notes:
     def record_loss(self, loss):
         self.losses.append((self.step, loss))
 
+    def record_fine_batch(self, loss):
+        self.losses.append((self.step, loss))
+        self.optimizer_steps += 1
+
+    def end_quiet_batch(self):
+        return False
+
     def record_gradient(self, norm, cost_s=0.0):
         self.norms.append((self.step, norm))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LEARNING_RATES", "Block", "History", "Series"]
 
 RECENT = 4096  # newest values kept in full
+ROOM = 2 * RECENT  # then the older half makes room: each value is moved once on average
 FIRST = 256  # oldest values kept in full: where the run started
 BLOCKS = 1024  # the whole run, as at most this many blocks
 LEARNING_RATES = ("learning_rate", "lr")  # names under which frameworks log it
@@ -52,6 +54,18 @@ class Block:
             return cls(start, 1, 1, value, value, value)
         return cls(start, 1, 0, math.nan, math.nan, math.nan)
 
+    @classmethod
+    def of(cls, start: int, values: array[float]) -> Block:
+        """A block of consecutive points, of which there is at least one."""
+        count = len(values)
+        total = sum(values)
+        if count > 1 and total - total == 0.0:  # all are finite, and so is their sum
+            return cls(start, count, count, total / count, min(values), max(values))
+        block = cls.point(start, values[0])
+        for value in values[1:]:
+            block.absorb(cls.point(start, value))
+        return block
+
     def absorb(self, other: Block) -> None:
         """Take in the block that follows this one."""
         self.count += other.count
@@ -71,133 +85,137 @@ class Block:
 class Series:
     """One quantity over steps or epochs.
 
-    ``append`` is on the hot path and only appends to two lists. Everything else first takes those in.
+    ``append`` is on the hot path: it only appends to two arrays of machine numbers, so that a step leaves no object
+    behind. Blocks are made when they are asked for, or when old values make room.
     The first 256 and the newest 4,096 values are kept in full, the whole run as at most 1,024 blocks.
     """
 
-    __slots__ = ("_block_size", "_blocks", "_first", "_pending", "_pending_steps", "_steps", "_values", "count")
+    __slots__ = ("_block_size", "_blocks", "_first", "_in_blocks", "_let_go", "_steps", "_values")
 
     def __init__(self) -> None:
-        self._pending_steps: list[int] = []
-        self._pending: list[float] = []
-        self._steps: list[int] = []
-        self._values: list[float] = []
-        self._first: list[float] = []
+        self._steps = array("q")
+        self._values = array("d")
+        self._let_go = 0  # values that are no longer in full
+        self._in_blocks = 0  # of those in full, how many are in blocks
+        self._first = array("d")  # filled when the first values are let go
         self._blocks: list[Block] = []
         self._block_size = 1
-        self.count = 0
 
     def append(self, step: int, value: float) -> None:
         """Add one value. Steps must not decrease."""
-        self._pending_steps.append(step)
-        self._pending.append(value)
-        if len(self._pending) >= RECENT:
-            self._take_in()
+        self._steps.append(step)
+        values = self._values
+        values.append(value)
+        if len(values) >= ROOM:
+            self._make_room()
+
+    def extend(self, first_step: int, values: Sequence[float]) -> None:
+        """Add values of consecutive steps."""
+        self._steps.extend(range(first_step, first_step + len(values)))
+        self._values.extend(values)
+        if len(self._values) >= ROOM:
+            self._make_room()
 
     def __len__(self) -> int:
         """Number of values ever added."""
-        return self.count + len(self._pending)
+        return self._let_go + len(self._values)
 
     @property
     def values(self) -> Floats:
         """The newest values (at most 4,096), oldest first. float64, shape (n,). Not finite ones included."""
-        import numpy as np
-
-        self._take_in()
-        return np.asarray(self._values[-RECENT:], dtype=np.float64)
+        return self.recent(RECENT)
 
     @property
     def steps(self) -> Ints:
         """Steps (or epochs) of :attr:`values`. int64, shape (n,)."""
         import numpy as np
 
-        self._take_in()
-        return np.asarray(self._steps[-RECENT:], dtype=np.int64)
+        return np.array(self._steps[-RECENT:], dtype=np.int64)
 
     def recent(self, n: int) -> Floats:
         """The newest ``n`` values or fewer, oldest first. float64, shape (<= n,)."""
         import numpy as np
 
-        self._take_in()
-        return np.asarray(self._values[-min(n, RECENT) :], dtype=np.float64)
+        return np.array(self._values[-min(n, RECENT) :], dtype=np.float64)
 
     def first(self, n: int) -> Floats:
         """The oldest ``n`` values or fewer (at most 256). float64, shape (<= n,)."""
         import numpy as np
 
-        self._take_in()
-        return np.asarray(self._first[:n], dtype=np.float64)
+        return np.array((self._first or self._values)[: min(n, FIRST)], dtype=np.float64)
 
     @property
     def last(self) -> float | None:
         """The newest value, ``None`` before the first."""
-        if self._pending:
-            return self._pending[-1]
         return self._values[-1] if self._values else None
 
     @property
     def last_step(self) -> int | None:
         """Step (or epoch) of :attr:`last`."""
-        if self._pending_steps:
-            return self._pending_steps[-1]
         return self._steps[-1] if self._steps else None
 
     def blocks(self) -> tuple[Block, ...]:
         """The whole run, reduced to at most 1,024 blocks of equal size, oldest first."""
-        self._take_in()
+        self._make_blocks()
         return tuple(self._blocks)
 
-    def _take_in(self) -> None:
-        if not self._pending:
-            return
-        steps, values = self._pending_steps, self._pending
-        self._pending_steps, self._pending = [], []
-        self.count += len(values)
-        if len(self._first) < FIRST:
-            self._first.extend(values[: FIRST - len(self._first)])
-        self._steps.extend(steps)
-        self._values.extend(values)
-        if len(self._values) > 2 * RECENT:  # trimmed now and then, so that a trim costs little per value
-            del self._steps[:-RECENT], self._values[:-RECENT]
-        for step, value in zip(steps, values, strict=True):
-            point = Block.point(step, value)
-            if self._blocks and self._blocks[-1].count < self._block_size:
-                self._blocks[-1].absorb(point)
+    def _make_room(self) -> None:
+        """Let go of all but the newest values."""
+        self._make_blocks()
+        if not self._first:
+            self._first = self._values[:FIRST]
+        self._let_go += len(self._values) - RECENT
+        # New arrays rather than a deletion in place, which would keep the room of the old ones.
+        self._steps, self._values = self._steps[-RECENT:], self._values[-RECENT:]
+        self._in_blocks = RECENT
+
+    def _make_blocks(self) -> None:
+        """Take the values that are in no block yet into blocks."""
+        at, self._in_blocks = self._in_blocks, len(self._values)
+        blocks = self._blocks
+        while at < self._in_blocks:
+            left = self._block_size - blocks[-1].count if blocks else 0
+            if left > 0:
+                part = self._values[at : at + left]
+                blocks[-1].absorb(Block.of(self._steps[at], part))
+                at += len(part)
                 continue
-            if len(self._blocks) >= BLOCKS:
+            if len(blocks) >= BLOCKS:
                 self._halve()
-            self._blocks.append(point)
+                continue
+            part = self._values[at : at + self._block_size]
+            blocks.append(Block.of(self._steps[at], part))
+            at += len(part)
 
     def _halve(self) -> None:
         """Merge the blocks in pairs."""
-        merged = []
-        for i in range(0, len(self._blocks) - 1, 2):
-            self._blocks[i].absorb(self._blocks[i + 1])
-            merged.append(self._blocks[i])
-        self._blocks = merged
+        blocks = self._blocks
+        for i in range(0, len(blocks) - 1, 2):
+            blocks[i].absorb(blocks[i + 1])
+        del blocks[1::2]
         self._block_size *= 2
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values that :meth:`load_state_dict` takes back."""
-        self._take_in()
+        self._make_blocks()
         return {
-            "count": self.count,
+            "count": len(self),
             "block_size": self._block_size,
             "blocks": [(b.start, b.count, b.finite, b.mean, b.low, b.high) for b in self._blocks],
-            "first": list(self._first),
-            "steps": self._steps[-RECENT:],
-            "values": self._values[-RECENT:],
+            "first": (self._first or self._values)[:FIRST].tolist(),
+            "steps": self._steps[-RECENT:].tolist(),
+            "values": self._values[-RECENT:].tolist(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
-        self._pending_steps, self._pending = [], []
-        self.count = int(state["count"])
+        self._steps = array("q", state["steps"])
+        self._values = array("d", state["values"])
+        self._let_go = int(state["count"]) - len(self._values)
+        self._in_blocks = len(self._values)
+        self._first = array("d", state["first"] if self._let_go else ())
         self._block_size = int(state["block_size"])
         self._blocks = [Block(*b) for b in state["blocks"]]
-        self._first = list(state["first"])
-        self._steps = list(state["steps"])
-        self._values = list(state["values"])
 
 
 @dataclass(slots=True)

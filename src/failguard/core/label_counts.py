@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from failguard.core.facts import LabelOrder
 
@@ -117,9 +118,15 @@ def expected_entropy(class_counts: Iterable[int], samples: int) -> float:
         entropy = float(-(p * np.log(p)).sum())
         return min(max(entropy - (counts.size - 1) / (2.0 * samples), 0.0), math.log(samples))
     k = np.arange(samples + 1, dtype=np.float64)
-    log_factorials = np.asarray([math.lgamma(i + 1.0) for i in range(samples + 1)])
-    log_choose = log_factorials[-1] - log_factorials - log_factorials[::-1]
+    log_choose = np.asarray(_log_choose(samples))
     log_pmf = log_choose + k * np.log(unique)[:, None] + (samples - k) * np.log1p(-unique)[:, None]
     k_log_k = k * np.log(np.maximum(k, 1.0))
     expected = np.exp(log_pmf) @ k_log_k
     return max(math.log(samples) - float(repeats @ expected) / samples, 0.0)
+
+
+@lru_cache(maxsize=8)
+def _log_choose(samples: int) -> tuple[float, ...]:
+    """Logarithms of the binomial coefficients of so many draws. Asked for the same few sizes batch after batch."""
+    log_factorials = [math.lgamma(i + 1.0) for i in range(samples + 1)]
+    return tuple(log_factorials[-1] - a - b for a, b in zip(log_factorials, reversed(log_factorials), strict=True))

@@ -233,16 +233,19 @@ class FitWatch:
         guard = self._guard
         if not rows:
             return
-        bad = next((row for row in rows if row.is_bad), None)
+        losses = [row.loss for row in rows]
+        norms = [row.norm for row in rows if row.norm is not None]
+        # The sum of finite values may overflow; then each is looked at, and none is found.
+        is_fine = math.isfinite(sum(losses) + sum(norms))
+        bad = None if is_fine else next((row for row in rows if row.is_bad), None)
         if bad is not None:
             self._failing, self._failing_part = bad.batch, bad.part
             self._may_run_model = self._has_weights_in_epoch
             if self._capture is not None:
                 step = guard.step + rows.index(bad)
                 guard.containment.run("capture", self._capture.see_failing, bad.batch, step)
-        norms = [row.norm for row in rows if row.norm is not None]
         guard.record_rows(
-            [row.loss for row in rows],
+            losses,
             norms if len(norms) == len(rows) else [],
             dropped=sum(row.dropped for row in rows),
         )

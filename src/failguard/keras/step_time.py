@@ -98,6 +98,7 @@ class StepTimer:
         total_s = state["ended"] - state["began"]
         guard.resources.time_steps({"data_wait": min(state["wait"], total_s)}, total_s, STEPS, max(guard.step - 1, 0))
         cost_s = STEPS * (TENSORFLOW_COST_S if self._is_inside else COST_S)
+        guard.accounting.add_past("timing steps", cost_s)
         self._windows.closed(guard.step, cost_s, total_s)
 
     def _close_window(self) -> None:

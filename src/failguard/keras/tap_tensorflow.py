@@ -280,7 +280,7 @@ class TensorFlowTap(Tap):
         norms = np.sqrt(squares.sum(axis=1, dtype=np.float64)).tolist() if squares.shape[1] else [None] * len(block)
         each = np.sqrt(squares)
         rows = [Row(*values[:2], gradient_norms=values[2]) for values in zip(losses, norms, each, strict=True)]
-        if self._xla:
+        if self._xla and not (np.isfinite(block).all() and np.isfinite(squares).all()):
             rows = [
                 row if not row.is_bad else row._replace(part=PARTS[int(part)], dropped=self._is_dropped(row))
                 for row, part in zip(rows, block[:, 1], strict=True)

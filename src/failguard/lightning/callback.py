@@ -115,7 +115,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
 
     # One batch
 
-    # The next three are not wrapped: the wrapper would cost as much as they do. What they do cannot fail, or is
+    # The next four are not wrapped: the wrapper would cost as much as they do. What they do cannot fail, or is
     # contained and accounted for further down.
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -130,7 +130,9 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
                 if guard.step >= timer.next_step:
                     guard.containment.run("timing steps", timer.at_step)
             if watch.keeps_random:
+                started = perf_counter()
                 watch.remember_random_state()
+                watch.quick_s += perf_counter() - started
             watch.begin_batch(batch)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
@@ -142,8 +144,12 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Gradients are complete, unscaled, reduced over ranks and not clipped yet."""
         watch = self._watch
-        if watch is not None and not watch.all_fine(optimizer, trainer.accumulate_grad_batches):
-            self._look_closer(trainer, pl_module, optimizer)
+        if watch is not None:
+            started = perf_counter()
+            if watch.all_fine(optimizer, trainer.accumulate_grad_batches):
+                watch.quick_s += perf_counter() - started
+            else:
+                self._look_closer(trainer, pl_module, optimizer)
 
     @hook
     def _look_closer(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -165,7 +171,13 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The batch is done."""
-        self._end_batch(trainer, outputs)
+        watch = self._watch
+        if watch is not None:
+            started = perf_counter()
+            if self._ranks == 1 and self._clip is None and watch.end_quiet_batch():
+                watch.quick_s += perf_counter() - started
+            else:
+                self._end_batch(trainer, outputs)
         if self._ranks > 1:
             self._batches += 1
             # By the loop's own count and whatever became of the batch: a rank that stays away holds up all others.

@@ -19,6 +19,9 @@ _PARTS = (
 )
 
 
+ACTION_S = 1e-6  # of two calls of ours around an action of the trainer
+
+
 class StepTimer:
     """For the steps of a window, ``start`` and ``stop`` of the trainer's profiler are wrapped on the instance.
 
@@ -57,8 +60,9 @@ class StepTimer:
         guard = self._guard
         if not spoiled:
             self._tell(total_s)
-        # Two calls of ours around every action.
-        self._windows.closed(guard.step, 1e-6 * self._actions, total_s)
+        cost_s = ACTION_S * self._actions
+        guard.accounting.add_past("timing steps", cost_s)
+        self._windows.closed(guard.step, cost_s, total_s)
         self.next_step = self._windows.next_step
 
     def spoil(self) -> None:

@@ -26,10 +26,68 @@ GATES = ("model", "optimizer")  # another one makes another configuration
 
 # Names that say nothing of how a run trains, by the words they are made of.
 _NEVER = frozenset(
-    ["seed", "seeds", "rng", "path", "paths", "dir", "directory", "folder", "file", "files", "filename", "url", "uri", "checkpoint", "checkpoints", "ckpt", "logdir", "log", "logs", "logger", "logging", "verbose", "verbosity", "progress", "worker", "workers", "device", "devices", "gpu", "gpus", "accelerator", "cuda", "host", "hostname", "port", "rank", "threads", "prefetch", "pin", "persistent", "timestamp", "date", "uuid", "wandb", "mlflow", "tensorboard", "debug", "notes", "note", "comment", "tags", "project", "entity", "user", "resume"]
+    [
+        "seed",
+        "seeds",
+        "rng",
+        "path",
+        "paths",
+        "dir",
+        "directory",
+        "folder",
+        "file",
+        "files",
+        "filename",
+        "url",
+        "uri",
+        "checkpoint",
+        "checkpoints",
+        "ckpt",
+        "logdir",
+        "log",
+        "logs",
+        "logger",
+        "logging",
+        "verbose",
+        "verbosity",
+        "progress",
+        "worker",
+        "workers",
+        "device",
+        "devices",
+        "gpu",
+        "gpus",
+        "accelerator",
+        "cuda",
+        "host",
+        "hostname",
+        "port",
+        "rank",
+        "threads",
+        "prefetch",
+        "pin",
+        "persistent",
+        "timestamp",
+        "date",
+        "uuid",
+        "wandb",
+        "mlflow",
+        "tensorboard",
+        "debug",
+        "notes",
+        "note",
+        "comment",
+        "tags",
+        "project",
+        "entity",
+        "user",
+        "resume",
+    ]
 )
 _NEVER_ALONE = frozenset(("name", "id", "version", "random_state", "world_size", "num_nodes", "time", "run", "output"))
-_NAMED_BY = frozenset(["run", "experiment", "exp", "job", "group", "study", "trial"])  # run_name, trial_id: who, not how
+_NAMED_BY = frozenset(
+    ["run", "experiment", "exp", "job", "group", "study", "trial"]
+)  # run_name, trial_id: who, not how
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PLACE = re.compile(r"^(?:~|\.{0,2}[/\\]|[A-Za-z]:[/\\])|://")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")

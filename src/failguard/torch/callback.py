@@ -97,6 +97,8 @@ class FailGuard(GuardCallback):
         self._scaler = scaler if scaler is not None else getattr(optimizers[0] if optimizers else None, "scaler", None)
         self._watch: StepWatch | None = None
         self._timer: StepTimer | None = None
+        self._timer_at: float = 0
+        self._is_short = False
         self._device = torch.device("cpu")
         self._ranks = 1
         self._epoch = self._batches = 0
@@ -128,11 +130,21 @@ class FailGuard(GuardCallback):
         Returns:
             Whether the update may be applied. ``False``: skip the optimizer's step; the gradients are already dropped.
         """
-        guard = self._ensure_started()
+        guard = self._guard or self._ensure_started()
         if guard is None:
             return True
-        started = perf_counter()
-        allowed = guard.containment.run("step", self._step, guard, loss, batch)
+        started, counted_s = perf_counter(), guard.accounting.counted_s
+        watch = self._watch
+        if watch is not None and self._is_short and loss is not None:
+            # Nothing here can fail, or it is contained further down.
+            watch.begin_batch(batch)
+            watch.see_loss(loss)
+            if watch.all_fine(self._update, 1) and guard.step + 1 < self._timer_at and watch.end_quiet_batch():
+                watch.quick_s += perf_counter() - started - (guard.accounting.counted_s - counted_s)
+                return True
+            allowed = guard.containment.run("step", self._finish_step, guard, watch)
+        else:
+            allowed = guard.containment.run("step", self._step, guard, watch, loss, batch)
         if self._ranks > 1:
             self._batches += 1
             # By the loop's own count and whatever became of the step: a rank that stays away holds up all others.
@@ -140,7 +152,9 @@ class FailGuard(GuardCallback):
                 guard.containment.run("agreement of ranks", self._agree, guard)
             if self._batches % COMPARE_EVERY == 0:
                 guard.containment.run("comparing ranks", self._compare_ranks, guard)
-        guard.accounting.add("step", perf_counter() - started)
+        if guard.containment.retired("step"):
+            self._is_short = False
+        guard.accounting.add("step", perf_counter() - started - (guard.accounting.counted_s - counted_s))
         return allowed is not False
 
     @property
@@ -157,9 +171,9 @@ class FailGuard(GuardCallback):
         guard = self._ensure_started()
         if guard is None:
             return
-        started = perf_counter()
+        started, counted_s = perf_counter(), guard.accounting.counted_s
         guard.containment.run("end_epoch", self._end_epoch, guard, metrics)
-        guard.accounting.add("end_epoch", perf_counter() - started)
+        guard.accounting.add("end_epoch", perf_counter() - started - (guard.accounting.counted_s - counted_s))
 
     def close(self) -> None:
         """The run is over: write the report. Further calls do nothing.
@@ -243,13 +257,16 @@ class FailGuard(GuardCallback):
             "capture", watch.capture, guard, _unwrapped(self._model), self._optimizers, facts, self._loss_fn
         )
         self._timer = StepTimer(self._model, self._optimizers, guard)
+        self._timer_at = self._timer.next_step
         watch.start(guard, facts)
+        # The short way through a step has no room for what a scaler, other ranks or a random stream need.
+        self._is_short = self._scaler is None and self._ranks == 1 and not watch.keeps_random
         guard.start_epoch(0)
         if watch.keeps_random:
             watch.remember_random_state()
 
-    def _step(self, guard: Guard, loss: Any, batch: Any) -> bool:
-        watch = self._watch
+    def _step(self, guard: Guard, watch: StepWatch | None, loss: Any, batch: Any) -> bool:
+        """A step that is not to be cut short."""
         if watch is None:
             return True
         watch.begin_batch(batch)
@@ -259,14 +276,18 @@ class FailGuard(GuardCallback):
             watch.see_loss(loss)
         if self._scaler is not None:
             watch.see_loss_scale(loss_scale(self._scaler))
-        allowed = watch.all_fine(self._update, 1) or watch.before_update(
-            self._update, scale=self._scale(), once_per_batch=True
-        )
+        watch.all_fine(self._update, 1)
+        return self._finish_step(guard, watch)
+
+    def _finish_step(self, guard: Guard, watch: StepWatch) -> bool:
+        """What is left to do for a batch after the quick look."""
+        allowed = watch.is_fine or watch.before_update(self._update, scale=self._scale(), once_per_batch=True)
         if not allowed:
             drop_gradients(self._update)
         watch.end_batch()
         if self._timer is not None and guard.step >= self._timer.next_step:
             guard.containment.run("timing steps", self._timer.at_step)
+            self._timer_at = self._timer.next_step
         if watch.keeps_random:
             watch.remember_random_state()
         return allowed
@@ -291,6 +312,7 @@ class FailGuard(GuardCallback):
         guard.spent("validation")
         if self._timer is not None:
             self._timer.spoil()
+            self._timer_at = self._timer.next_step
         numbers: dict[str, float] = {}
         for name, value in metrics.items():
             try:

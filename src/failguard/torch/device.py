@@ -119,6 +119,10 @@ class DeviceStepWatch(StepWatch):
                 self._give_up(error)
         return True
 
+    def end_quiet_batch(self) -> bool:
+        """A row has to be sent for each batch."""
+        return False
+
     def end_batch(self, *, factor: float = 1.0) -> None:
         """The batch is over: send its row, take in what has arrived."""
         if self._loss is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ class InsideWatch:
         self._waited = 0
         self._handles: list[Any] = []
         self._window: _Window | None = None
+        self._hooks_s = 0.0
         self._output_handle: Any = None
         self._output: Any = None
         self.activations: Mapping[str, str] = {}
@@ -161,8 +163,7 @@ class InsideWatch:
         activations: tuple[ActivationReading, ...] = ()
         if self._window is not None and self._window.is_complete:
             activations = self._window.readings()
-            self._window.close()
-            self._window = None
+            self._close_window()
         self._forget()
         return replace(reading, activations=activations)
 
@@ -180,9 +181,18 @@ class InsideWatch:
         """Take every hook off."""
         self._forget()
         self._drop_output_handle()
-        if self._window is not None:
-            self._window.close()
-            self._window = None
+        self._close_window()
+
+    def take_hooks_s(self) -> float:
+        """Seconds that hooks on layers took since the last time, in windows that are over."""
+        spent_s, self._hooks_s = self._hooks_s, 0.0
+        return spent_s
+
+    def _close_window(self) -> None:
+        window, self._window = self._window, None
+        if window is not None:
+            window.close()
+            self._hooks_s += window.hooks_s
 
     def _forget(self) -> None:
         for handle in self._handles:
@@ -210,12 +220,11 @@ class _Window:
     def __init__(self, layers: Sequence[_Layer], kinds: Mapping[str, str], step: int) -> None:
         self._step = step
         self._units: dict[str, _Units] = {}
-        self._handles = []
         for layer in layers:
             kind = kinds.get(layer.name)
             if kind is not None:
                 units = self._units[layer.name] = _Units(kind, 1 if isinstance(layer.module, CHANNELS_SECOND) else -1)
-                self._handles.append(layer.module.register_forward_hook(TracelessHook(units.see)))
+                units.handle = layer.module.register_forward_hook(TracelessHook(units.see))
 
     @property
     def is_complete(self) -> bool:
@@ -226,11 +235,15 @@ class _Window:
         """One for each layer."""
         return tuple(units.reading(name, self._step) for name, units in self._units.items())
 
+    @property
+    def hooks_s(self) -> float:
+        """Seconds in the hooks."""
+        return sum(units.spent_s for units in self._units.values())
+
     def close(self) -> None:
         """Take the hooks off."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        for units in self._units.values():
+            units.handle.remove()
 
 
 class _Units:
@@ -240,12 +253,21 @@ class _Units:
         self._state: Tensor | None = None  # highest input, or how often at a flat end
         self._samples = 0
         self.batches = 0
+        self.spent_s = 0.0
+        self.handle: Any = None
 
-    @torch.no_grad()
     def see(self, module: nn.Module, args: Any, output: Any) -> None:
         """One forward pass of the layer."""
         if not (module.training and isinstance(output, Tensor) and output.dim() > 1) or self.batches >= WINDOW_BATCHES:
             return
+        started = perf_counter()
+        self._take_in(output)
+        if self.batches >= WINDOW_BATCHES:  # a hook that does nothing costs every step its call
+            self.handle.remove()
+        self.spent_s += perf_counter() - started
+
+    @torch.no_grad()
+    def _take_in(self, output: Tensor) -> None:
         channel = self._channel % output.dim()
         others = [d for d in range(output.dim()) if d != channel]
         if self._kind == "relu":

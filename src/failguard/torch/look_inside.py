@@ -175,7 +175,9 @@ class LookInside:
     def _begin_batch(self) -> None:
         reading = self._inside.end()
         if reading is not None:
-            self._guard.record_internals(reading, self._cost_s)
+            hooks_s = self._inside.take_hooks_s()
+            self._guard.accounting.add_past(PART, hooks_s)
+            self._guard.record_internals(reading, self._cost_s + hooks_s)
 
 
 def _is_loss_of(name: str, prediction: Tensor, target: Tensor, loss: Any) -> bool:

@@ -60,6 +60,7 @@ class StepTimer:
         if seen == STEPS:
             guard = self._guard
             guard.resources.time_steps({"data_wait": wait_s}, total_s, STEPS, guard.step - 1)
+        self._guard.accounting.add_past("timing steps", COST_S * STEPS)
         self._windows.closed(self._guard.step, COST_S * STEPS, total_s)
         self.next_step = self._windows.next_step
 

@@ -31,6 +31,7 @@ from failguard.torch.snapshot import RunningStatistics, Snapshot, non_finite_par
 __all__ = ["StepWatch", "drop_gradients", "parameters_of"]
 
 KEEP_STATISTICS_EVERY = 64  # steps between copies of the running statistics
+WEIGHED_STEPS = 64  # at least, between two looks at what ordinary steps cost
 IN_STEP_EVERY = 32  # steps between full gradient passes where several ranks must make them at the same step
 
 RandomState = tuple[Tensor, Tensor | None]
@@ -45,6 +46,8 @@ class StepWatch:
     Attributes:
         keeps_random: A second forward pass of a batch needs the random state of the first.
         looks_inside: Layers, activations and predictions are sampled, which reads values in a step.
+        is_fine: The quick look at the batch in progress has found nothing.
+        quick_s: Seconds that the short way through ordinary steps took, not handed over yet.
     """
 
     looks_inside = True
@@ -89,7 +92,9 @@ class StepWatch:
         self._quick_parameter: Any = None
         self._full_look_at: float = 0
         self._next_norm_at = 0
-        self._quick_s = 0.0
+        self.is_fine = False
+        self._first_step = self._weighed_at = 0
+        self._unweighed_s = self.quick_s = 0.0
 
     def start(self, guard: Guard, facts: Facts, optimizers: Sequence[Any] = ()) -> None:
         """The run begins; the model is complete and on its device.
@@ -100,6 +105,7 @@ class StepWatch:
             optimizers: Those that the framework knows of. Some may rest at first.
         """
         self._guard = guard
+        self._first_step = self._weighed_at = guard.step
         self._facts = facts
         self._reader = BatchReader(facts, check_data=guard.settings.check_data)
         self._statistics = RunningStatistics(self._model)
@@ -149,7 +155,7 @@ class StepWatch:
         """
         self._batch = batch
         self._loss = None
-        self._has_loss = self._has_bad_loss = False
+        self._has_loss = self._has_bad_loss = self.is_fine = False
         self._updates = 0
         if self._index() >= self._chores_at:
             self._do_chores(batch)
@@ -196,7 +202,6 @@ class StepWatch:
             or self._updates
         ):
             return False
-        started = perf_counter()
         try:
             value = loss.item()
             together = value + self._quick_parameter.grad.sum().item()
@@ -205,12 +210,21 @@ class StepWatch:
         if together - together != 0.0 or type(value) is not float:  # NaN or Inf somewhere, or no real number
             return False
         self._loss = None
-        self._has_loss = True
+        self._has_loss = self.is_fine = True
         self._updates = 1
-        guard.record_loss(value if factor == 1 else value * factor)
-        guard.optimizer_steps += 1
-        self._quick_s += perf_counter() - started
+        guard.record_fine_batch(value if factor == 1 else value * factor)
         return True
+
+    def end_quiet_batch(self) -> bool:
+        """The end of a batch that :meth:`all_fine` has seen, where nothing else is due.
+
+        Returns:
+            ``False``: something is; nothing was done, and :meth:`end_batch` must be called.
+        """
+        if self.is_fine and self._loss is None and self._scale is None and self._guard.end_quiet_batch():
+            self._batch = None
+            return True
+        return False
 
     def before_update(
         self, optimizer: Any, *, factor: float = 1.0, scale: float = 1.0, once_per_batch: bool = False
@@ -367,9 +381,15 @@ class StepWatch:
             )
 
     def _account(self) -> None:
-        """Hand over the time that quick looks took."""
-        self._guard.accounting.add("quick look", self._quick_s)
-        self._quick_s = 0.0
+        """Hand over the time that ordinary steps took."""
+        guard, accounting = self._guard, self._guard.accounting
+        accounting.add_past("every step", self.quick_s)
+        self._unweighed_s += self.quick_s
+        self.quick_s = 0.0
+        steps = guard.step - self._weighed_at
+        if steps >= WEIGHED_STEPS:
+            accounting.weigh_every_step(self._unweighed_s / steps, guard.typical_step_s, guard.step - self._first_step)
+            self._weighed_at, self._unweighed_s = guard.step, 0.0
 
     def _record_loss(self, factor: float) -> None:
         """Of several losses in one batch the first counts, and any that is not finite."""
@@ -397,12 +417,12 @@ class StepWatch:
 
     def _do_chores(self, batch: Any) -> None:
         """What is done in some batches only. Contained here: Lightning's hook for the start of a batch is bare."""
-        started = perf_counter()
-        containment = self._guard.containment
+        containment, accounting = self._guard.containment, self._guard.accounting
+        started, counted_s = perf_counter(), accounting.counted_s
         containment.run("looking at batches", self._look_at, batch)
         if containment.retired("looking at batches"):
             self._chores_at = math.inf
-        self._guard.accounting.add("looking at batches", perf_counter() - started)
+        accounting.add("looking at batches", perf_counter() - started - (accounting.counted_s - counted_s))
 
     def _look_at(self, batch: Any) -> None:
         guard, index = self._guard, self._index()
