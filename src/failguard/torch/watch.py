@@ -97,7 +97,7 @@ class StepWatch:
         """
         self._guard = guard
         self._facts = facts
-        self._reader = BatchReader(facts, check_data=guard.settings.check_data)
+        self._reader = BatchReader(facts, check_data=guard.settings.check_data, budget=guard.settings.overhead_budget)
         self._statistics = RunningStatistics(self._model)
         # Wrappers that share parameters among ranks have gradients and hooks of their own.
         if self.looks_inside and not self._in_step and guard.settings.detectors != "minimal":
@@ -264,6 +264,14 @@ class StepWatch:
         for finding in self._reader.settle():
             self._guard.report_data(finding)
 
+    def see_validation(self, batch: Any) -> bool:
+        """A validation batch: its rows are looked for among those of training.
+
+        Returns:
+            Whether more are to be shown.
+        """
+        return bool(self._guard.containment.run("looking at validation", self._reader.read_validation, batch))
+
     def close(self) -> None:
         """The run is over: take every hook off the model."""
         if self._inside is not None:
@@ -370,8 +378,7 @@ class StepWatch:
     def _look_at(self, batch: Any) -> None:
         guard, index = self._guard, self._index()
         if index >= self._reader.next_at and batch is not None:
-            finding = self._reader.read(batch, index, guard.epoch)
-            if finding is not None:
+            for finding in self._reader.read(batch, index, guard.epoch):
                 guard.report_data(finding)
         if index >= self._keep_statistics_at:
             self._keep_statistics_at = index + KEEP_STATISTICS_EVERY
