@@ -72,6 +72,7 @@ _DIVERGING = frozenset(
         "gradient.accumulating",
         "data.scale",
         "data.labels",
+        "data.outliers",
         "gradient.exploding",
     }
 )

@@ -53,7 +53,9 @@ def test_absurd_values_are_told_from_those_of_the_batches_before() -> None:
     assert finding.message.startswith("Batch 20: 1 values up to 1e+06 in the input; until then the largest was")
 
 
-@pytest.mark.parametrize("draw", [lambda n: R.standard_t(1.5, n), lambda n: np.exp(3 * R.normal(size=n)), lambda n: R.pareto(1.5, n)])
+@pytest.mark.parametrize(
+    "draw", [lambda n: R.standard_t(1.5, n), lambda n: np.exp(3 * R.normal(size=n)), lambda n: R.pareto(1.5, n)]
+)
 def test_heavy_tails_are_no_absurd_values(draw: Any) -> None:
     for _ in range(20):
         checks = BatchChecks()
@@ -88,7 +90,9 @@ def test_whole_floats_are_class_numbers_where_the_loss_takes_them() -> None:
     checks = BatchChecks()
     checks.add([batch()], [np.array([0.0, 1.0, 7.0] * 8)], 0, 0, 3, class_loss="sparse_categorical_crossentropy")
     (finding,) = checks.take()
-    assert finding.message.startswith("Batch 0: labels reach from 0 to 7, but the model has 3 outputs, for 0 to 2 (rows")
+    assert finding.message.startswith(
+        "Batch 0: labels reach from 0 to 7, but the model has 3 outputs, for 0 to 2 (rows"
+    )
 
 
 @pytest.mark.parametrize(("shares", "ratio"), [((0.93, 0.07), True), ((0.8, 0.2), False), ((0.1,) * 10, False)])

@@ -231,7 +231,9 @@ class BatchChecks:
             broken = finite & (values != np.round(values))
             if broken.any():
                 example = float(values[broken].flat[0])
-                text = f"labels are no whole numbers (such as {example:g}): {class_loss} cuts off what follows the point"
+                text = (
+                    f"labels are no whole numbers (such as {example:g}): {class_loss} cuts off what follows the point"
+                )
                 yield _Found("data.labels", "target", text, {"bad_labels": float(broken.sum())}, first_rows(broken))
             values = np.where(finite, values, IGNORED[0]).astype(np.int64)
         if values is None or values.size == 0 or values.dtype.kind not in "iu":

@@ -46,6 +46,7 @@ class RowOverlap:
         self._training: list[Any] = []
         self._validation: list[Any] = []
         self._training_rows = self._validation_rows = 0
+        self._has_all = {"training": False, "validation": False}
         self._first_epoch: int | None = None
         self._first_rows: list[Any] = []  # of the first epoch
         self._compared_at = (0, 0)
@@ -53,12 +54,12 @@ class RowOverlap:
     @property
     def wants_training(self) -> bool:
         """There is room for more training rows."""
-        return self._training_rows < MOST_TRAINING
+        return not self._has_all["training"] and self._training_rows < MOST_TRAINING
 
     @property
     def wants_validation(self) -> bool:
         """There is room for more validation rows."""
-        return self._validation_rows < MOST_VALIDATION
+        return not self._has_all["validation"] and self._validation_rows < MOST_VALIDATION
 
     def add_training(self, inputs: Sequence[Any], epoch: int = 0) -> None:
         """Take in a training batch.
@@ -84,7 +85,7 @@ class RowOverlap:
             self._validation_rows += len(hashes)
 
     def add_data(self, inputs: Sequence[Any], *, validation: bool = False) -> None:
-        """Take in an even sample of all rows, in place of batches.
+        """Take in an even sample of all rows. Batches, which show them again, are left out after it.
 
         Args:
             inputs: Arrays, the samples first.
@@ -95,6 +96,7 @@ class RowOverlap:
         apart = 1 + (rows - 1) // most if rows else 1
         for start in range(0, rows, apart * ROWS_A_BATCH):
             add([a[start : min(start + apart * ROWS_A_BATCH, rows) : apart] for a in inputs if a.ndim])
+        self._has_all["validation" if validation else "training"] = True
 
     def compare(self, train_samples: int | None = None) -> Overlap | None:
         """Look for the validation rows among the training rows.

@@ -85,7 +85,7 @@ class FitWatch:
         )
         settings = guard.settings
         self._reader = BatchReader(
-            self._facts, check_data=settings.check_data, loss=LossFacts(), budget=settings.overhead_budget
+            self._facts, check_data=settings.check_data, loss=LossFacts(), budget=guard.accounting.budget
         )
         self._moving = guard.containment.run("statistics", MovingState, model)
         if guard.settings.detectors != "minimal":

@@ -117,6 +117,7 @@ class BatchReader:
         self.loss_factor = 1.0
         self._ignored: int | None = None
         settings = check_data if isinstance(check_data, DataChecks) else DataChecks()
+        self._settings = settings
         self.checks = settings.checks() if check_data else None
         self._pace = ReadingPace(READ_IN_A_ROW, THEN_EVERY, budget)
         self._step = self._epoch = 0
@@ -149,6 +150,26 @@ class BatchReader:
         if first is None or (self.checks is None and pace.seen >= enough) or len(self._flags) >= DEVICE_FLAGS:
             self.next_at = math.inf
         return [] if self.checks is None or is_elsewhere else self.checks.take()
+
+    def look_before(self, training: Any, validation: Any = None) -> list[Finding]:
+        """Look at the data before training.
+
+        Args:
+            training: All rows of it, in the structure of a batch.
+            validation: The same of the validation, ``None`` where it is not at hand.
+
+        Returns:
+            What is wrong with them. Rows are named by their place in the data.
+        """
+        checks = self.checks
+        if checks is None:
+            return []
+        inputs, targets = split(training)
+        self._settings.look_through(checks, _arrays(inputs), _arrays(targets))
+        if validation is not None:
+            checks.add_rows(_arrays(split(validation)[0]), validation=True)
+            checks.compare(batch_size(training), -1, 0)
+        return checks.take()
 
     def read_validation(self, batch: Any) -> bool:
         """Take in a validation batch: its rows are looked for among those of training.
@@ -284,7 +305,8 @@ def _has_numbers(tensor: Tensor) -> bool:
 def _array(tensor: Tensor) -> Any:
     """As NumPy knows it, which has no bfloat16."""
     values = tensor.detach().cpu()
-    return (values.float() if values.is_floating_point() else values).numpy()
+    known = not values.is_floating_point() or values.dtype in (torch.float16, torch.float32, torch.float64)
+    return (values if known else values.float()).numpy()
 
 
 def _arrays(values: Any) -> list[Any]:

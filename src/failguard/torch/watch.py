@@ -16,6 +16,7 @@ from failguard.core.finding import Finding, Where
 from failguard.errors import InputError
 from failguard.guard import Guard
 from failguard.torch.batches import BatchReader
+from failguard.torch.datasets import held_rows
 from failguard.torch.explain import explain
 from failguard.torch.graph import read_graph
 from failguard.torch.inspect import add_graph_facts, loss_module_name
@@ -97,7 +98,7 @@ class StepWatch:
         """
         self._guard = guard
         self._facts = facts
-        self._reader = BatchReader(facts, check_data=guard.settings.check_data, budget=guard.settings.overhead_budget)
+        self._reader = BatchReader(facts, check_data=guard.settings.check_data, budget=guard.accounting.budget)
         self._statistics = RunningStatistics(self._model)
         # Wrappers that share parameters among ranks have gradients and hooks of their own.
         if self.looks_inside and not self._in_step and guard.settings.detectors != "minimal":
@@ -264,13 +265,30 @@ class StepWatch:
         for finding in self._reader.settle():
             self._guard.report_data(finding)
 
+    def look_before(self, loader: Any, validation: Any) -> None:
+        """Look at the data before the first batch, where that changes nothing.
+
+        Args:
+            loader: Of the training.
+            validation: Loader of the validation.
+        """
+        started = perf_counter()
+        rows = held_rows(loader)
+        if rows is not None:
+            for finding in self._reader.look_before(rows, held_rows(validation)):
+                self._guard.report_data(finding)
+        self._guard.accounting.once_s += perf_counter() - started
+
     def see_validation(self, batch: Any) -> bool:
         """A validation batch: its rows are looked for among those of training.
 
         Returns:
             Whether more are to be shown.
         """
-        return bool(self._guard.containment.run("looking at validation", self._reader.read_validation, batch))
+        started = perf_counter()
+        more = self._guard.containment.run("looking at validation", self._reader.read_validation, batch)
+        self._guard.accounting.add("looking at validation", perf_counter() - started)
+        return bool(more)
 
     def close(self) -> None:
         """The run is over: take every hook off the model."""
