@@ -74,6 +74,7 @@ _DIVERGING = frozenset(
         "gradient.accumulating",
         "data.scale",
         "data.labels",
+        "data.outliers",
         "gradient.exploding",
     }
 )

@@ -26,13 +26,40 @@ def test_healthy_data_are_silent() -> None:
     assert codes(R.integers(0, 255, (300, 8, 8, 3), dtype=np.uint8), Y[:300]) == []
 
 
-def test_values_that_are_not_finite_are_named_with_batch_and_rows() -> None:
+def test_values_that_are_not_finite_are_named_with_their_rows() -> None:
     bad = X.copy()
-    bad[[300, 310], 2] = np.nan
+    bad[[300, 310, 999], 2] = np.nan
     (finding,) = DataChecks().look_at(bad, Y)
     assert finding.code == "data.non_finite"
-    assert finding.where.batch == 1
-    assert "2 values of NaN or Inf in its input (rows 44, 54)" in finding.message
+    assert (finding.where.batch, finding.where.rows) == (None, (300, 310, 999))
+    assert finding.message == "Training data: 3 values of NaN or Inf in the input (rows 300, 310, 999)."
+    (finding,) = DataChecks().look_at([(bad[i : i + 50], Y[i : i + 50]) for i in range(0, 500, 50)])
+    assert (finding.where.batch, finding.where.rows) == (6, (0, 10))
+    assert finding.message == "Batch 6: 2 values of NaN or Inf in the input (rows 0, 10)."
+    assert str(finding.where) == "input at batch 6 (rows 0, 10)"
+
+
+def test_every_row_of_arrays_is_looked_at_for_values_that_are_not_finite() -> None:
+    large = np.zeros((300_000, 20), "float32") + X[0, 0]
+    large[:, 1] = np.arange(300_000)
+    large[299_999, 3] = np.inf
+    (finding,) = DataChecks(ignore=["data.constant_feature"]).look_at(large)
+    assert finding.where.rows == (299_999,)
+
+
+def test_slow_batches_are_not_waited_for_beyond_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 1))
+    monkeypatch.setattr("failguard.core.data_checks.perf_counter", lambda: float(next(clock)))
+    read = []
+
+    class Slow(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            for batch in super().__iter__():
+                read.append(1)
+                yield batch
+
+    DataChecks(seconds=5.0).look_at(Slow([(X[:50], Y[:50])] * 16))
+    assert 2 <= len(read) <= 4
 
 
 def test_labels_out_of_range_constants_and_copies() -> None:
@@ -51,7 +78,19 @@ def test_labels_out_of_range_constants_and_copies() -> None:
 
 def test_validation_rows_that_are_training_rows() -> None:
     assert codes(X[:600], Y[:600], validation=(X[600:], Y[600:])) == []
-    assert codes(X[:600], Y[:600], validation=(X[590:], Y[590:])) == ["data.leakage"]
+    (finding,) = DataChecks().look_at(X[:600], Y[:600], validation=(X[590:], Y[590:]))
+    assert finding.code == "data.leakage"
+    assert finding.message == "10 of 410 validation rows looked at are among 600 training rows."
+    batches = [(X[i : i + 50], Y[i : i + 50]) for i in range(0, 800, 50)]
+    assert codes(batches, validation=[(X[700:750], Y[700:750]), (X[900:], Y[900:])]) == ["data.leakage"]
+
+
+def test_leaks_are_found_in_large_data_from_a_sample() -> None:
+    large = R.integers(0, 2**31, size=(400_000, 4))
+    validation = np.r_[large[:2_000], R.integers(0, 2**31, size=(6_000, 4))]
+    (finding,) = DataChecks().look_at(large, validation=(validation, None))
+    assert finding.evidence["share"] == pytest.approx(0.25, abs=0.05)
+    assert "of all training rows that would be 2" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -67,7 +106,7 @@ def test_what_cannot_be_looked_at_or_set_gets_a_clear_word() -> None:
         DataChecks().look_at(iter([X]))
     with pytest.raises(InputError, match="holds no batches"):
         DataChecks().look_at(object())
-    for wrong in ({"raises": ["data.label"]}, {"batches": 0}):
+    for wrong in ({"raises": ["data.label"]}, {"batches": 0}, {"seconds": 0}, {"seconds": True}):
         with pytest.raises(ConfigurationError):
             DataChecks(**wrong)
 

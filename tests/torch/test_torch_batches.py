@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -6,7 +7,7 @@ import torch
 
 from failguard.core.facts import Facts, ModelFacts
 from failguard.core.label_counts import class_prior_entropy
-from failguard.torch.batches import BatchReader, batch_size, non_finite_part, split, tensors
+from failguard.torch.batches import BatchReader, batch_size, non_finite_part, non_finite_rows, split, tensors
 
 pytestmark = pytest.mark.framework
 
@@ -118,28 +119,75 @@ def test_a_target_that_turns_out_continuous_loses_its_counts():
     assert facts.class_counts == {}
 
 
-def test_only_the_first_batches_are_checked_and_only_if_asked():
-    hurt = torch.full((4, 3), math.nan)
+def test_bad_batches_are_named_whenever_they_are_read_and_only_if_asked():
+    hurt = X.clone()
+    hurt[2, 1] = math.nan
     r, _ = reader()
-    finding = r.read((hurt, Y), 0, 0)
-    assert finding is not None
-    assert (finding.code, finding.where.tensor, finding.where.batch) == ("data.non_finite", "input", 0)
-    assert finding.evidence["non_finite_values"] == 12
-    for step in range(1, 3):
-        assert r.read((X, Y), step, 0) is None
-    assert r.read((hurt, Y), 3, 0) is None
-    assert reader(check_data=False)[0].read((hurt, Y), 0, 0) is None
+    assert r.read((X, Y), 0, 0) == []
+    (finding,) = r.read((hurt, Y), 40, 3)
+    assert (finding.code, finding.where.tensor, finding.where.batch) == ("data.non_finite", "input", 40)
+    assert finding.where.rows == (2,)
+    assert finding.evidence["non_finite_values"] == 1
+    assert r.read((hurt, Y), 72, 3) == []  # it was said
+    assert reader(check_data=False)[0].read((hurt, Y), 0, 0) == []
 
 
-def test_reading_thins_out_and_ends():
-    r, _ = reader()
-    read = 0
-    for step in range(5000):
+def steps_read(r, steps=5000):
+    read = []
+    for step in range(steps):
         if step >= r.next_at:
             r.read((X, Y), step, 0)
-            read += 1
+            read.append(step)
+    return read
+
+
+def test_reading_thins_out_and_goes_on_to_the_end_only_to_check():
+    r, facts = reader()
+    read = steps_read(r)
+    assert read[:16] == list(range(16))
+    assert min(b - a for a, b in itertools.pairwise(read[15:])) >= 32
+    assert math.isfinite(r.next_at)
+    assert sum(facts.class_counts.values()) <= 80 * len(Y)
+    r, _ = reader(check_data=False)
+    assert len(steps_read(r, 400_000)) == 80  # however far apart they come on this machine
     assert r.next_at == math.inf
-    assert read < 100
+
+
+def test_on_a_device_first_batches_then_flags_are_kept_until_the_epoch_ends():
+    r, facts = reader()
+    hurt = X.clone()
+    hurt[3, 0] = -math.inf
+    for step, x in enumerate((X, X, X, X, hurt)):
+        r._pace.begin(step)
+        r._keep((x, Y), step, 0)
+    assert [step for step, *_ in r._later] == [0, 1, 2]
+    assert [(step, part) for step, _, part, _ in r._flags] == [(3, "input"), (4, "input")]
+    (finding,) = r.settle()
+    assert (finding.code, finding.where.batch, finding.where.rows) == ("data.non_finite", 4, (3,))
+    assert facts.class_counts == {0: 3, 1: 6, 2: 3}
+    assert not r._flags
+    assert not r._later
+
+
+def test_validation_rows_are_compared_with_those_of_training():
+    r, facts = reader()
+    x = torch.randn(200, 5)
+    facts.train_samples = 200
+    r.read((x, torch.zeros(200)), 0, 0)
+    assert r.read_validation((x[:50], torch.zeros(50)))
+    (finding,) = r.settle()
+    assert (finding.code, finding.evidence["overlap"]) == ("data.leakage", 50)
+    assert r.settle() == []
+    assert not reader(check_data=False)[0].read_validation((x, None))
+
+
+@pytest.mark.parametrize("part", ["input", "target"])
+def test_rows_that_are_not_finite(part):
+    hurt = torch.ones(8, 3, 2)
+    hurt[[1, 6], 0, 1] = math.nan
+    batch = (hurt, torch.ones(8)) if part == "input" else ({"a": torch.ones(8)}, hurt)
+    assert non_finite_rows(batch, part) == (1, 6)
+    assert non_finite_rows(batch, "target" if part == "input" else "input") == ()
 
 
 def test_entropy():

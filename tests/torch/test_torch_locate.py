@@ -42,8 +42,8 @@ def look(model, batch=(X, Y), code="loss.non_finite", **kwargs):
 def test_a_bad_batch_explains_everything():
     hurt = X.clone()
     hurt[2, 0] = math.nan
-    assert look(nn.Linear(4, 3), (hurt, Y)) == Where(None, "input", 7)
-    assert look(nn.Linear(4, 3), (X, torch.full((6,), math.inf))) == Where(None, "target", 7)
+    assert look(nn.Linear(4, 3), (hurt, Y)) == Where(None, "input", 7, (2,))
+    assert look(nn.Linear(4, 3), (X, torch.full((6,), math.inf))) == Where(None, "target", 7, (0, 1, 2, 3, 4))
 
 
 def test_bad_weights_come_before_their_outputs():

@@ -161,23 +161,29 @@ class TargetStatistics:
 
 
 class InputStatistics:
-    """Floating-point inputs, batch by batch; of large ones an even sample. Says nothing once one is not finite."""
+    """Inputs, batch by batch; of large ones an even sample. Says nothing of values once one is not finite.
+
+    Integers are left out, but for images of 8 bits: arrays with three dimensions or more.
+    """
 
     def __init__(self) -> None:
         self._all = Moments()
         self._features: Moments | None = Moments()
         self._samples = 0
+        self._dtype: str | None = None
         self._failed = False
 
     def add(self, inputs: Sequence[Any]) -> None:
         """Take in the inputs of one batch.
 
         Args:
-            inputs: Arrays, the samples first. Integers are left out.
+            inputs: Arrays, the samples first.
         """
         import numpy as np
 
-        arrays = [a for a in inputs if a.dtype.kind == "f" and a.size]
+        if self._dtype is None and inputs:
+            self._dtype = str(inputs[0].dtype)
+        arrays = [a for a in inputs if (a.dtype.kind == "f" or a.dtype == np.uint8 and a.ndim > 2) and a.size]
         if self._failed or not arrays:
             return
         for array in arrays:
@@ -200,13 +206,14 @@ class InputStatistics:
         import numpy as np
 
         if self._failed or self._all.count == 0:
-            return InputFacts()
+            return InputFacts(dtype=self._dtype)
         facts = InputFacts(
             minimum=float(self._all.low[0]),
             maximum=float(self._all.high[0]),
             mean=float(self._all.mean[0]),
             standard_deviation=math.sqrt(float(self._all.variance[0])),
             samples=self._samples,
+            dtype=self._dtype,
         )
         features = self._features
         if features is not None and features.count:

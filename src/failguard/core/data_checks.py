@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from time import perf_counter
 from typing import Any
 
 from failguard.core.batch_checks import BatchChecks
+from failguard.core.batch_values import EXAMPLES, BadValues, bad_values
 from failguard.core.codes import check_finding_code
-from failguard.core.finding import Finding, Where
+from failguard.core.finding import Finding
 from failguard.errors import ConfigurationError, InputError
 
 __all__ = ["DataChecks"]
 
 ARRAY_BATCH = 256  # rows of an array that are looked at together
-KEPT_ROWS = 100_000  # of training, that validation rows are compared with
-EXAMPLES = 5
+CHUNK_ELEMENTS = 1 << 22  # of an array, looked at for NaN and Inf between two looks at the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +34,18 @@ class DataChecks:
         raises: Codes, such as ``"data.non_finite"``, that are errors: training stops and ``TrainingFailure`` is raised
             once the framework has shut down.
         ignore: Codes never to report.
-        batches: Batches that :meth:`look_at` reads.
+        batches: Batches that :meth:`look_at` reads at most.
+        seconds: Time that looks before training may take, from the first batch on: no more are read after it.
 
     Raises:
-        ConfigurationError: A code does not exist, or ``batches`` is no whole number from 1.
+        ConfigurationError: A code does not exist, ``batches`` is no whole number from 1, or ``seconds`` no number
+            above 0.
     """
 
     raises: Sequence[str] = ()
     ignore: Sequence[str] = ()
     batches: int = 16
+    seconds: float = 2.0
 
     def __post_init__(self) -> None:
         for name in ("raises", "ignore"):
@@ -50,10 +54,12 @@ class DataChecks:
             object.__setattr__(self, name, tuple(check_finding_code(code) for code in codes))
         if isinstance(self.batches, bool) or not isinstance(self.batches, int) or self.batches < 1:
             raise ConfigurationError(f"batches={self.batches!r} cannot be used: it takes a whole number from 1.")
+        if isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float) or not self.seconds > 0:
+            raise ConfigurationError(f"seconds={self.seconds!r} cannot be used: it takes a number above 0.")
 
-    def checks(self) -> BatchChecks:
-        """New checks of one run."""
-        return BatchChecks(self.raises)
+    def checks(self, *, rows_a_batch: int | None = None) -> BatchChecks:
+        """New checks of one run; see :class:`~failguard.core.batch_checks.BatchChecks`."""
+        return BatchChecks(self.raises, self.ignore, rows_a_batch=rows_a_batch)
 
     def look_at(self, x: Any, y: Any = None, *, validation: Any = None, classes: int | None = None) -> list[Finding]:
         """Look at data before training. Random streams stay as they are.
@@ -66,46 +72,73 @@ class DataChecks:
             classes: Width of the model's output, where targets are class numbers.
 
         Returns:
-            Findings, in the order of the batches. Empty: nothing was seen.
+            Findings. Those of batches name the batch and its rows; those of arrays the rows of the data. Empty:
+            nothing was seen.
 
         Raises:
             InputError: An iterator was given, which would be used up.
         """
-        found: list[Finding] = []
-        checks = self.checks()
-        rows: set[int] = set()
+        is_arrays = _are_arrays(x, y)
+        checks = self.checks(rows_a_batch=ARRAY_BATCH if is_arrays else None)
         with _random_streams_kept():
-            for step, (inputs, targets) in enumerate(self._batches(x, y)):
-                found.extend(_non_finite(inputs, targets, step, checks))
+            rows = None
+            if is_arrays:
+                inputs, targets = _arrays(x), _arrays(y)
+                rows = _rows(inputs)
+                self.look_through(checks, inputs, targets)
+                batches: Iterable[tuple[list[Any], list[Any]]] = _slices(inputs, targets)
+            else:
+                batches = self._batches(x)
+            for step, (inputs, targets) in enumerate(self._in_time(batches)):
                 checks.add(inputs, targets, step, 0, classes)
-                if len(rows) < KEPT_ROWS:
-                    rows.update(_row_hashes(inputs))
             if validation is not None:
-                pair = validation if isinstance(validation, tuple) and len(validation) == 2 else (validation, None)
-                found.extend(_leaks(rows, self._batches(*pair), checks))
-        while (finding := checks.next()) is not None:
-            found.append(finding)
-        return [f for f in found if f.code not in self.ignore]
+                vx, vy = validation if isinstance(validation, tuple) and len(validation) == 2 else (validation, None)
+                if _are_arrays(vx, vy):
+                    checks.add_rows(_arrays(vx), validation=True)
+                else:
+                    for inputs, _ in self._in_time(self._batches(vx)):
+                        checks.add_validation(inputs)
+                checks.compare(rows, -1, 0)
+        return checks.take()
 
-    def _batches(self, x: Any, y: Any) -> Iterator[tuple[list[Any], list[Any]]]:
-        """The first batches as plain arrays."""
-        if hasattr(x, "__next__"):
-            raise InputError("An iterator was given: looking at it would use it up. Give what it is made from.")
-        if _is_array(x) or isinstance(x, Mapping) or y is not None:
-            inputs, targets = _arrays(x), _arrays(y)
-            rows = min((len(a) for a in (*inputs, *targets) if a.ndim), default=0)
-            for start in range(0, min(rows, self.batches * ARRAY_BATCH), ARRAY_BATCH):
-                part = slice(start, start + ARRAY_BATCH)
-                yield [a[part] for a in inputs], [a[part] for a in targets]
-            return
+    def look_through(self, checks: BatchChecks, inputs: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Look at the rows of the data that batches are made from: all of them for NaN and Inf, as far as time allows.
+
+        A sample of them is taken in for the comparison with validation rows.
+
+        Args:
+            checks: Is told.
+            inputs: Arrays, the samples first.
+            targets: The same.
+        """
+        until = perf_counter() + self.seconds
+        for part, arrays in (("input", inputs), ("target", targets)):
+            for array in arrays:
+                bad = _look_through(array, until)
+                if bad is not None:
+                    checks.say_bad_values(part, bad, -1, 0)
+        checks.add_rows(inputs)
+
+    def _in_time(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The first of them, until the time is up. The time of the first one is its own: it may start workers."""
+        until = None
+        for batch in islice(batches, self.batches):
+            now = perf_counter()
+            until = now + self.seconds if until is None else until
+            yield batch
+            if perf_counter() > until:
+                return
+
+    def _batches(self, x: Any) -> Iterator[tuple[list[Any], list[Any]]]:
+        """Batches as plain arrays."""
         if not hasattr(x, "__iter__") and hasattr(x, "__getitem__") and hasattr(x, "__len__"):
-            batches: Any = (x[i] for i in range(min(len(x), self.batches)))  # keras.utils.PyDataset
+            batches: Any = (x[i] for i in range(len(x)))  # keras.utils.PyDataset
         elif hasattr(x, "num_batches") and hasattr(x, "__getitem__"):
-            batches = (x[i] for i in range(min(x.num_batches or self.batches, self.batches)))
+            batches = (x[i] for i in range(x.num_batches or self.batches))
         elif hasattr(x, "take") and hasattr(x, "element_spec"):
             batches = x.take(self.batches)  # tf.data.Dataset
         elif hasattr(x, "__iter__"):
-            batches = islice(iter(x), self.batches)
+            batches = iter(x)
         else:
             raise InputError(f"{type(x).__name__} holds no batches. Give arrays, a DataLoader or a dataset.")
         for batch in batches:
@@ -115,8 +148,41 @@ class DataChecks:
                 yield _arrays(batch), []
 
 
-def _is_array(x: Any) -> bool:
-    return hasattr(x, "__array__") and hasattr(x, "shape")
+def _are_arrays(x: Any, y: Any) -> bool:
+    """Whether data are arrays rather than batches.
+
+    Raises:
+        InputError: They are an iterator.
+    """
+    if hasattr(x, "__next__"):
+        raise InputError("An iterator was given: looking at it would use it up. Give what it is made from.")
+    return (hasattr(x, "__array__") and hasattr(x, "shape")) or isinstance(x, Mapping) or y is not None
+
+
+def _rows(arrays: list[Any]) -> int:
+    return min((len(a) for a in arrays if a.ndim), default=0)
+
+
+def _slices(inputs: list[Any], targets: list[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Consecutive rows of arrays."""
+    for start in range(0, _rows([*inputs, *targets]), ARRAY_BATCH):
+        part = slice(start, start + ARRAY_BATCH)
+        yield [a[part] for a in inputs], [a[part] for a in targets]
+
+
+def _look_through(array: Any, until: float) -> BadValues | None:
+    """Values of NaN and Inf in an array, piece by piece until the time is up."""
+    rows_a_piece = max(1, CHUNK_ELEMENTS * len(array) // max(array.size, 1)) if array.ndim else 1
+    count = rows = 0
+    first: list[int] = []
+    for start in range(0, len(array), rows_a_piece) if array.ndim and array.dtype.kind == "f" else ():
+        bad = bad_values(array[start : start + rows_a_piece])
+        if bad is not None:
+            count, rows = count + bad.count, rows + bad.rows
+            first += [start + row for row in bad.first]
+        if perf_counter() > until:
+            break
+    return BadValues(count, rows, tuple(first[:EXAMPLES])) if count else None
 
 
 def _arrays(values: Any, depth: int = 0) -> list[Any]:
@@ -134,53 +200,6 @@ def _arrays(values: Any, depth: int = 0) -> list[Any]:
     except Exception:  # noqa: BLE001 - nothing to look at
         return []
     return [array] if array.dtype.kind in "fiub" and array.ndim else []
-
-
-def _non_finite(inputs: list[Any], targets: list[Any], step: int, checks: BatchChecks) -> Iterator[Finding]:
-    import numpy as np
-
-    for part, arrays in (("input", inputs), ("target", targets)):
-        for array in arrays:
-            if array.dtype.kind != "f":
-                continue
-            bad = ~np.isfinite(array)
-            if bad.any():
-                rows = np.unique(np.nonzero(bad)[0])
-                shown = ", ".join(map(str, rows[:EXAMPLES].tolist()))
-                yield Finding(
-                    "data.non_finite",
-                    checks.severity("data.non_finite"),
-                    -1,
-                    0,
-                    f"Batch {step} holds {int(bad.sum()):,} values of NaN or Inf in its {part} (rows {shown}).",
-                    Where(tensor=part, batch=step),
-                    {"non_finite_values": float(bad.sum()), "rows": float(len(rows))},
-                )
-                break
-
-
-def _row_hashes(inputs: list[Any]) -> list[int]:
-    rows = min((len(a) for a in inputs), default=0)
-    return [hash(tuple(a[i].tobytes() for a in inputs)) for i in range(rows)]
-
-
-def _leaks(known: set[int], batches: Iterator[tuple[list[Any], list[Any]]], checks: BatchChecks) -> Iterator[Finding]:
-    total = inside = 0
-    for inputs, _ in batches:
-        if any(a.size > len(a) for a in inputs):  # single numbers are equal by chance
-            hashes = _row_hashes(inputs)
-            total += len(hashes)
-            inside += sum(h in known for h in hashes)
-    if total and inside >= 3 and inside > 0.01 * total:
-        yield Finding(
-            "data.leakage",
-            checks.severity("data.leakage"),
-            -1,
-            0,
-            f"{inside:,} of {total:,} validation rows looked at are training rows.",
-            Where(tensor="input"),
-            {"overlap": float(inside), "share": inside / total},
-        )
 
 
 @contextmanager

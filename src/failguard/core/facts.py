@@ -152,7 +152,7 @@ class TargetFacts:
 
 @dataclass(slots=True)
 class InputFacts:
-    """The floating-point inputs of the batches looked at. Integers, such as token ids, are left out.
+    """The floating-point inputs and the 8-bit images of the batches looked at; other integers are none, as token ids.
 
     Attributes:
         minimum, maximum, mean, standard_deviation: Over all elements.
@@ -162,6 +162,7 @@ class InputFacts:
         greatest_feature_mean: The largest mean of a feature in magnitude; of tabular inputs only.
         constant_features: Features that do not vary over the samples looked at.
         samples: How many rows were looked at.
+        dtype: Of the first input, such as ``"float32"``, whatever it is.
     """
 
     minimum: float | None = None
@@ -174,6 +175,7 @@ class InputFacts:
     greatest_feature_mean: float | None = None
     constant_features: int | None = None
     samples: int = 0
+    dtype: str | None = None
 
 
 @dataclass(slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
-__all__ = ["Finding", "Severity", "Status", "Where"]
+__all__ = ["Finding", "Severity", "Status", "Where", "row_words"]
 
 
 class Severity(str, Enum):
@@ -52,11 +52,13 @@ class Where:
         module: Qualified name of the module or layer, as the framework names it.
         tensor: ``"input"``, ``"target"``, ``"output"``, ``"loss"``, ``"gradient"``, ``"weight"`` or a metric's name.
         batch: Index of the training batch over the whole run, from 0.
+        rows: The first rows concerned, from 0: of the batch where one is named, else of the data.
     """
 
     module: str | None = None
     tensor: str | None = None
     batch: int | None = None
+    rows: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         parts = []
@@ -66,7 +68,14 @@ class Where:
             parts.append(f"of {self.module}" if parts else self.module)
         if self.batch is not None:
             parts.append(f"at batch {self.batch}")
+        if self.rows:
+            parts.append(f"({row_words(self.rows)})")
         return " ".join(parts)
+
+
+def row_words(rows: Sequence[int]) -> str:
+    """``"row 3"``, ``"rows 3, 9, 12"``."""
+    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class Finding:
             "step": self.step,
             "epoch": self.epoch,
             "message": self.message,
-            "where": asdict(self.where),
+            "where": {**asdict(self.where), "rows": list(self.where.rows)},
             "evidence": dict(self.evidence),
         }
 
@@ -113,6 +122,11 @@ class Finding:
             step=int(d.get("step", -1)),
             epoch=int(d.get("epoch", 0)),
             message=str(d.get("message", "")),
-            where=Where(where.get("module"), where.get("tensor"), where.get("batch")),
+            where=Where(
+                where.get("module"),
+                where.get("tensor"),
+                where.get("batch"),
+                tuple(int(row) for row in where.get("rows") or ()),
+            ),
             evidence=dict(d.get("evidence") or {}),
         )

@@ -118,6 +118,8 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         {
             **_BAD_VALUES,
             "data.non_finite": 5.0,
+            "data.outliers": 2.0,
+            "data.constant_feature": 2.0,
             "loss.divergence": -0.5,
             "loss.spike": 0.5,
             "gradient.exploding": 0.0,
@@ -128,6 +130,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
             values.isolated_failure,
             values.training_was_fine,
             values.moderate_rate,
+            _found("data.constant_feature"),
         ),
         r.repair_batch,
         ("batch_size",),
@@ -465,7 +468,9 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
         r.match_shapes,
         ("batch_size", "output_width"),
     ),
-    _of_exception("dtype_mismatch", r.match_dtypes, "precision"),
+    CauseRow(
+        "dtype_mismatch", _EXCEPTION, (_raised("dtype_mismatch"), values.batch_types), r.match_dtypes, ("precision",)
+    ),
     _of_exception("device_mismatch", r.match_devices, "device"),
     CauseRow(
         "network_or_collective_failure",

@@ -44,6 +44,7 @@ LARGE_INPUT = 30.0  # magnitude, as of data.scale
 EARLY_STEPS = 64  # a layer that is dead by then was so from the start, or after a first few updates
 DEEP = 5  # layers
 ONE_SIDED = 0.9  # share of the most frequent class
+ONE_CLASS = 0.98  # share of predictions that are one class
 
 
 def _found(case: Case, code: str) -> Finding | None:
@@ -258,12 +259,19 @@ def scale_collapsed(case: Case) -> Clue | None:
 
 
 def one_sided_targets(case: Case) -> Clue | None:
-    """One class makes up nearly all of the targets."""
-    counts = case.facts.class_counts
+    """One class makes up nearly all of the targets, and perhaps of the predictions by now."""
+    counts = {c: n for c, n in case.facts.class_counts.items() if n}
     total = sum(counts.values())
     if not total or len(counts) < 2:
         return None
-    share = max(counts.values()) / total
-    if share >= ONE_SIDED:
-        return Clue(3.0, f"{share:.0%} of the targets are one class")
-    return Clue(-2.0, f"the most frequent class makes up {share:.0%} of the targets")
+    commonest = max(counts, key=counts.__getitem__)
+    share = counts[commonest] / total
+    if share < ONE_SIDED:
+        return Clue(-2.0, f"the most frequent class makes up {share:.0%} of the targets")
+    ratio = number(counts[commonest] / min(counts.values()))
+    against = "" if len(counts) == 2 else " against the rarest one"
+    text = f"labels come {ratio}:1{against} ({share:.0%} are class {commonest})"
+    shown = next((r.predictions for r in reversed(case.history.internals) if r.predictions is not None), None)
+    if shown is None or shown.top_share is None or shown.top_share < ONE_CLASS:
+        return Clue(3.0, text)
+    return Clue(3.5, f"{text}, now one class is predicted ({shown.top_share:.0%} of the last {shown.samples} samples)")

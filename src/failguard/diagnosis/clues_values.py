@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 
 from failguard.core.codes import NON_FINITE_CODES
+from failguard.core.finding import row_words
 from failguard.diagnosis.case import JUMP, WARM, Case, Clue
+from failguard.diagnosis.exceptions import classify
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "loss_is_summed",
     "recurrent_without_clipping",
     "bad_input",
+    "batch_types",
     "bad_input_against",
     "clipping_in_place",
     "explodes_at_usual_rate",
@@ -40,24 +43,28 @@ SURE_EXPLOSION = 1e4  # times the level, within a few steps
 LARGE_NORM = 100.0  # of gradients in the first steps, unclipped
 LARGE_INPUT = 30.0  # magnitude, as of data.scale
 ENORMOUS = 10.0  # times a constant prediction's loss; usual initial weights give about once
+SURE = 5.0  # weight of a clue that is near proof
 BURST = 10.0  # a gradient norm that many times its level
 
 
 def bad_input(case: Case) -> Clue | None:
-    """The data of the failing batch are not finite."""
+    """The data of the failing batch, or others that were looked at, are not finite or absurd."""
     where = case.where
     if where.tensor in ("input", "target") and case.root_code in NON_FINITE_CODES:
         batch = "" if where.batch is None else f" of batch {where.batch}"
-        return Clue(6.0, f"the {where.tensor}{batch} holds a value that is not finite")
-    if "data.non_finite" in case.codes:
-        return Clue(5.0, "values that are not finite were found in the data")
+        rows = f" ({row_words(where.rows)})" if where.rows else ""
+        return Clue(6.0, f"the {where.tensor}{batch} holds a value that is not finite{rows}")
+    for code, weight in (("data.non_finite", 5.0), ("data.outliers", 3.0)):
+        finding = next((f for f in case.findings if f.code == code), None)
+        if finding is not None:
+            return Clue(weight, _lower(finding.message))
     return None
 
 
 def bad_input_against(case: Case) -> Clue | None:
     """For causes that bad data would make unlikely."""
     clue = bad_input(case)
-    return None if clue is None else Clue(-4.0, clue.text)
+    return None if clue is None else Clue(-4.0 if clue.weight >= SURE else -1.0, clue.text)
 
 
 def inputs_were_fine(case: Case) -> Clue | None:
@@ -262,8 +269,9 @@ def training_was_fine(case: Case) -> Clue | None:
 
 def labels_out_of_range(case: Case) -> Clue | None:
     """Classes were seen that the output has no unit for."""
-    if "data.labels" in case.codes:
-        return Clue(4.0, "the data check found labels out of range or of the wrong type")
+    finding = next((f for f in case.findings if f.code == "data.labels"), None)
+    if finding is not None:
+        return Clue(4.0, _lower(finding.message))
     width, counts = case.facts.model.output_width, case.facts.class_counts
     if case.facts.target_kind != "classes" or not counts or not width or width < 2:
         return None
@@ -272,11 +280,24 @@ def labels_out_of_range(case: Case) -> Clue | None:
     return Clue(-1.5, f"the labels seen (0 to {max(counts)}) fit the {width} output units")
 
 
+def batch_types(case: Case) -> Clue | None:
+    """What the numbers of inputs and targets were, where an operation did not take a type."""
+    inputs, targets = case.facts.inputs.dtype, case.facts.target.dtype
+    known = [f"{what} are {dtype}" for what, dtype in (("inputs", inputs), ("targets", targets)) if dtype]
+    if case.exception is None or not known or all(k.cause != "dtype_mismatch" for k in classify(case.exception)):
+        return None
+    return Clue(0.3, f"the {' and '.join(known)}")
+
+
 def hardware_reports_errors(case: Case) -> Clue | None:
     """The accelerator says so itself."""
     if "resource.gpu_error" in case.codes:
         return Clue(5.0, "the accelerator reported errors")
     return None
+
+
+def _lower(sentence: str) -> str:
+    return f"{sentence[0].lower()}{sentence[1:]}".rstrip(".")
 
 
 def rate_words(case: Case) -> str:

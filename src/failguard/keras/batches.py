@@ -9,119 +9,129 @@ import keras
 import numpy as np
 
 from failguard.core.batch_facts import InputStatistics, TargetStatistics
+from failguard.core.batch_values import bad_values
 from failguard.core.class_order import ClassOrder
 from failguard.core.data_checks import DataChecks
 from failguard.core.facts import Facts
-from failguard.core.finding import Finding, Severity, Where
+from failguard.core.finding import Finding
 from failguard.core.label_counts import LabelCounts
+from failguard.core.reading_pace import ReadingPace
 from failguard.keras.loss import BINARY, LossFacts
 
-__all__ = ["BatchReader", "arrays", "non_finite_part"]
+__all__ = ["BatchReader", "arrays", "non_finite_part", "non_finite_rows"]
 
 MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the record
-DATA_CHECKS = 3  # batches looked at for values that are not finite
 READ_AT_START = 8  # very first batches, each of them read
-# Targets are counted in each batch that is offered, then in every 64th (data may be sorted), 48 batches in all.
-COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 64, 48
+# Each of 16 batches that are offered is read, then every 64th at most (data may be sorted). Of 48 in all the targets
+# are counted, the others are only checked.
+READ_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 64, 48
 
 
 def non_finite_part(batch: Any) -> str | None:
     """``"input"`` or ``"target"`` where a batch, as ``train_step`` gets it, holds NaN or Inf; else ``None``."""
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    for part, values in (("input", x), ("target", y)):
-        if not all(_is_finite(array) for array in arrays(values)):
-            return part
-    return None
+    return next((part for part in ("input", "target") if _bad_rows(batch, part) is not None), None)
+
+
+def non_finite_rows(batch: Any, part: str) -> tuple[int, ...]:
+    """The first rows of a batch that hold NaN or Inf in its ``"input"`` or ``"target"``."""
+    return _bad_rows(batch, part) or ()
 
 
 class BatchReader:
-    """Learns about the data from the first batches of a run, and then is done.
+    """Learns about the data from the first batches of a run, and looks at one now and then to its end.
 
     Attributes:
         next_at: Step from which the next batch is to be read; infinite when nothing more is to be learned.
         is_at_start: The very first batches are still to be read.
-        target: The targets of the newest batch that was read, where there is one array of them.
     """
 
-    def __init__(self, facts: Facts, *, check_data: bool | DataChecks, loss: LossFacts) -> None:
+    def __init__(self, facts: Facts, *, check_data: bool | DataChecks, loss: LossFacts, budget: float = 0.01) -> None:
         """Args:
         facts: Filled in.
-        check_data: Look for values that are not finite in the first batches.
+        check_data: Say what is wrong with batches, and how.
         loss: What the targets are for.
+        budget: Share of step time that all watching may take.
         """
         self._facts = facts
-        self._checks = DATA_CHECKS if check_data else 0
-        self._settings = check_data if isinstance(check_data, DataChecks) else DataChecks()
-        self._of_batches = self._settings.checks() if check_data else None
+        settings = check_data if isinstance(check_data, DataChecks) else DataChecks()
+        self.checks = settings.checks() if check_data else None
         self.loss = loss
         self._classes = LabelCounts()
         self._targets = TargetStatistics()
         self._inputs = InputStatistics()
         self._order = ClassOrder()
         self._is_weighted = False
-        self._seen = 0
+        self._pace = ReadingPace(READ_IN_A_ROW, THEN_EVERY, budget)
+        self._step = self._epoch = 0
         self.next_at: float = 0
         self.is_at_start = True
 
-    def read(self, batch: Any, step: int, epoch: int) -> Finding | None:
+    def read(self, batch: Any, step: int, epoch: int) -> list[Finding]:
         """Look at one training batch, as ``train_step`` gets it.
 
         Returns:
-            A warning if a value is not finite, among the first batches.
+            What is wrong with it, or was with one before it.
         """
-        self._seen += 1
-        self.is_at_start = self._seen < READ_AT_START
-        if self._seen > COUNTED_IN_A_ROW:
-            self._classes.cut()
-        self.next_at = step + (1 if self._seen < COUNTED_IN_A_ROW else THEN_EVERY)
-        if self._seen >= COUNTED_BATCHES:
-            self.next_at = math.inf
+        pace = self._pace
+        pace.begin(step)
+        self._step, self._epoch = step, epoch
+        seen = pace.seen
+        self.is_at_start = seen < READ_AT_START
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         facts = self._facts
-        if self._seen == 1:
+        if seen == 1:
             facts.batch_size = _batch_size(x)
             if facts.batch_size and facts.steps_per_epoch:
                 facts.train_samples = facts.batch_size * facts.steps_per_epoch
         if weight is not None:  # a weighted loss has another floor
             self._is_weighted = True
-        inputs = arrays(x) if self._seen <= READ_AT_START else []
-        if inputs:
+        inputs, targets = arrays(x), arrays(y)
+        if seen <= READ_AT_START and inputs:
             self._inputs.add(inputs)
             facts.inputs = self._inputs.facts()
-        targets = arrays(y)
-        if len(targets) == 1 and len(keras.tree.flatten(y)) == 1:
-            self._count(targets[0])
-            self._targets.add(targets[0])
-            if len(inputs) == 1 and inputs[0].dtype.kind == "f":
-                self._order.add(inputs[0], targets[0])
-            if self._seen <= READ_AT_START or self._seen & (self._seen - 1) == 0:  # medians take a while
-                facts.target = self._targets.facts()
-                facts.target.names_classes = self._order.names_classes()
-                self._set_trivial_loss()
-        part = None
-        if self._checks > 0:
-            self._checks -= 1
-            part = non_finite_part(batch)
-        if part is None or "data.non_finite" in self._settings.ignore:
-            return self._check(inputs, targets, step, epoch)
-        bad = sum(int((~np.isfinite(a)).sum()) for a in (*inputs, *targets) if a.dtype.kind == "f")
-        return Finding(
-            code="data.non_finite",
-            severity=Severity.ERROR if "data.non_finite" in self._settings.raises else Severity.WARNING,
-            step=step,
-            epoch=epoch,
-            message=f"Batch {step} holds NaN or Inf in its {part}.",
-            where=Where(tensor=part, batch=step),
-            evidence={"non_finite_values": float(bad)},
-        )
+        if seen <= COUNTED_BATCHES and len(targets) == 1 and len(keras.tree.flatten(y)) == 1:
+            self._describe(inputs, targets[0])
+        if self.checks is not None:
+            name = self.loss.kind if self.loss.takes_class_numbers else None
+            classes = facts.output.shape[-1] if name is not None and facts.output.shape else None
+            self.checks.add(inputs, targets, step, epoch, classes, class_loss=name)
+        self.next_at = pace.end(step)
+        if self.checks is None and seen >= COUNTED_BATCHES:
+            self.next_at = math.inf
+        return [] if self.checks is None else self.checks.take()
 
-    def _check(self, inputs: list[Any], targets: list[Any], step: int, epoch: int) -> Finding | None:
-        """What else is wrong with the batch, or was with one before it."""
-        if self._of_batches is None:
-            return None
-        self._of_batches.add(inputs, targets, step, epoch)
-        found = self._of_batches.next()
-        return None if found is not None and found.code in self._settings.ignore else found
+    def read_validation(self, inputs: Any) -> list[Finding]:
+        """Take in validation batches, and look for their rows among those of training.
+
+        Args:
+            inputs: The inputs of each batch, of any structure; ``None``: none that were not shown before.
+
+        Returns:
+            What was found.
+        """
+        checks = self.checks
+        if checks is None:
+            return []
+        for x in inputs or ():
+            if not checks.wants_validation:
+                break
+            checks.add_validation(arrays(x))
+        checks.compare(self._facts.train_samples, self._step, self._epoch)
+        return checks.take()
+
+    def _describe(self, inputs: list[Any], target: Any) -> None:
+        """Take the targets of a batch into the statistics."""
+        seen, facts = self._pace.seen, self._facts
+        if seen > READ_IN_A_ROW:
+            self._classes.cut()
+        self._count(target)
+        self._targets.add(target)
+        if len(inputs) == 1 and inputs[0].dtype.kind == "f":
+            self._order.add(inputs[0], target)
+        if seen <= READ_AT_START or seen & (seen - 1) == 0:  # medians take a while
+            facts.target = self._targets.facts()
+            facts.target.names_classes = self._order.names_classes()
+            self._set_trivial_loss()
 
     def _count(self, target: Any) -> None:
         """Add the classes among targets to the facts."""
@@ -199,9 +209,7 @@ def arrays(values: Any) -> list[Any]:
     return arrays
 
 
-def _is_finite(array: Any) -> bool:
-    if array.dtype.kind != "f":
-        return True
-    with np.errstate(all="ignore"):
-        total = array.sum()
-    return bool(np.isfinite(total)) or bool(np.isfinite(array).all())
+def _bad_rows(batch: Any, part: str) -> tuple[int, ...] | None:
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    found = (bad_values(array) for array in arrays(x if part == "input" else y))
+    return next((bad.first for bad in found if bad is not None), None)

@@ -29,6 +29,7 @@ from failguard.keras.output import read_output
 from failguard.keras.snapshot import BestWeights, MovingState, non_finite_variables
 from failguard.keras.step_time import StepTimer
 from failguard.keras.tap import Gate, Row, Tap, make_tap
+from failguard.keras.validation import validation_inputs
 from failguard.settings import Settings
 
 __all__ = ["FitWatch"]
@@ -63,6 +64,7 @@ class FitWatch:
         self._timer: StepTimer | None = None
         self._modes: ModeWatch | None = None
         self._first_epoch: int | None = None
+        self._has_seen_validation = False
         self._in_epoch = False
         self._epoch_start = 0  # step at which the epoch began
         self._failing: Any = None
@@ -86,7 +88,10 @@ class FitWatch:
         self._facts = (
             guard.containment.run("reading the facts of the run", read_facts, model, self._params) or self._facts
         )
-        self._reader = BatchReader(self._facts, check_data=guard.settings.check_data, loss=LossFacts())
+        settings = guard.settings
+        self._reader = BatchReader(
+            self._facts, check_data=settings.check_data, loss=LossFacts(), budget=guard.accounting.budget
+        )
         self._moving = guard.containment.run("statistics", MovingState, model)
         if guard.settings.detectors != "minimal":
             self._inside = guard.containment.run("looking inside", InsideFit, model, guard, self._facts)
@@ -225,8 +230,7 @@ class FitWatch:
             if reader.loss.kind is None and output.shape is not None and len(targets) == 1:
                 output.target_shape = tuple(targets[0].shape)
                 output.is_broadcast = broadcasts(self._model.loss, output.shape, output.target_shape)
-        finding = reader.read(batch, step, self._guard.epoch)
-        if finding is not None:
+        for finding in reader.read(batch, step, self._guard.epoch):
             self._guard.report_data(finding)
 
     def _take_in(self, rows: list[Row]) -> None:
@@ -307,6 +311,17 @@ class FitWatch:
         """A validation is over."""
         if self._modes is not None:
             self._modes.is_validating = False
+        self._guard.containment.run("looking at validation", self._look_at_validation)
+
+    def _look_at_validation(self) -> None:
+        """Look for the rows of the validation among those of training. The first validation shows them."""
+        reader = self._reader
+        if reader is None or reader.checks is None:
+            return
+        batches = None if self._has_seen_validation else validation_inputs(self._model)
+        self._has_seen_validation = True
+        for finding in reader.read_validation(batches):
+            self._guard.report_data(finding)
 
     def settle(self) -> None:
         """The model is not in a step: take in what is left, and put statistics back after a bad batch."""

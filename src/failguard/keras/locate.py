@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from failguard.core.finding import Finding, Where
-from failguard.keras.batches import non_finite_part
+from failguard.keras.batches import non_finite_part, non_finite_rows
 from failguard.keras.snapshot import non_finite_variables
 
 __all__ = ["locate"]
@@ -35,7 +35,7 @@ def locate(finding: Finding, model: Any, batch: Any, part: str | None, *, runs_a
     if batch is not None:
         part = non_finite_part(batch) or part
     if part in ("input", "target"):
-        return Where(tensor=part, batch=step)
+        return Where(tensor=part, batch=step, rows=() if batch is None else non_finite_rows(batch, part))
     if runs_again:
         bad_weights = non_finite_variables(model)
         if bad_weights:

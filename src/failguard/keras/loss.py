@@ -50,6 +50,7 @@ class LossFacts:
         is_plain: It is one of Keras' own with nothing that moves the loss of a constant predictor: no smoothing,
             balancing, weight, sum or penalty.
         delta: Where a Huber loss becomes linear.
+        takes_class_numbers: The targets are numbers of the last axis of the output, all of which count.
     """
 
     kind: str | None = None
@@ -57,6 +58,7 @@ class LossFacts:
     is_summed: bool = False
     is_plain: bool = False
     delta: float = 1.0
+    takes_class_numbers: bool = False
 
     @property
     def spread(self) -> str | None:
@@ -93,7 +95,9 @@ def read_loss(model: Any) -> LossFacts:
         or (ignored is not None and ignored >= 0)
     )
     is_plain = kind is not None and reduction in AVERAGED and not is_moved and not _has_more(model)
-    return LossFacts(kind, takes, is_summed, is_plain, float(config.get("delta", 1.0)))
+    own_step = any(getattr(type(model), n) is not getattr(keras.Model, n) for n in ("train_step", "compute_loss"))
+    takes_class_numbers = kind == "sparse_categorical_crossentropy" and not is_moved and not own_step
+    return LossFacts(kind, takes, is_summed, is_plain, float(config.get("delta", 1.0)), takes_class_numbers)
 
 
 def loss_name(loss: Any) -> str | None:

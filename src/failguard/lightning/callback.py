@@ -70,6 +70,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     _batches: int = 0  # of this fit, the same on every rank
     _timer: StepTimer | None = None
     _validation_began_at: float | None = None
+    _sees_validation: bool = False  # its rows are looked for among those of training
     _saving_since: float | None = None
 
     _state: Mapping[str, Any] | None = None  # from a checkpoint, or of the last fit
@@ -210,10 +211,18 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
                 self._timer.spoil()
             self._metrics.start_validation(trainer.callback_metrics)
 
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Are these rows of the training? Asked in the first validation."""
+        if self._sees_validation and self._watch is not None:
+            self._sees_validation = self._watch.see_validation(batch)
+
     @hook
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """The last validation of an epoch counts."""
         if not trainer.sanity_checking:
+            self._sees_validation = False
             self._metrics.end_validation(trainer.callback_metrics)
             if self._validation_began_at is not None and self._guard is not None:
                 self._guard.spent("validation", perf_counter() - self._validation_began_at)
@@ -335,7 +344,10 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         guard.start(facts, writes=writes, mlflow_run_id=run_id, mlflow_tracking_uri=address)
         guard.containment.run("capture", watch.capture, guard, self._module, trainer.optimizers, facts)
         watch.start(guard, facts, trainer.optimizers)
+        loaders = trainer.train_dataloader, trainer.val_dataloaders
+        guard.containment.run("looking at the data", watch.look_before, *loaders)
         self._watch = watch
+        self._sees_validation = True
         self._timer = StepTimer(trainer, guard, self.state_key)
 
     def _count_checkpoint(self) -> None:
@@ -431,5 +443,6 @@ _OF_ONE_FIT = (
     "_batches",
     "_timer",
     "_validation_began_at",
+    "_sees_validation",
     "_saving_since",
 )

@@ -30,7 +30,7 @@ def failure_analysis(report: RunReport) -> dict[str, Any]:
         Values of strict JSON.
     """
     diagnosis, root = report.diagnosis, report.root
-    where = {"module": None, "tensor": None, "batch": None} if root is None else root.to_dict()["where"]
+    where = {"module": None, "tensor": None, "batch": None, "rows": []} if root is None else root.to_dict()["where"]
     analysis = {
         "schema_version": SCHEMA_VERSION,
         "status": report.status,

@@ -10,20 +10,24 @@ import torch
 from torch import Tensor
 
 from failguard.core.batch_facts import InputStatistics, TargetStatistics
+from failguard.core.batch_values import EXAMPLES, BadValues
 from failguard.core.class_order import ClassOrder
 from failguard.core.data_checks import DataChecks
 from failguard.core.facts import Facts
-from failguard.core.finding import Finding, Severity, Where
+from failguard.core.finding import Finding
 from failguard.core.label_counts import LabelCounts
+from failguard.core.reading_pace import ReadingPace
 from failguard.torch.measure import is_finite
 
-__all__ = ["BatchReader", "batch_size", "non_finite_part", "split", "tensors"]
+__all__ = ["BatchReader", "batch_size", "non_finite_part", "non_finite_rows", "split", "tensors"]
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the record
-DATA_CHECKS = 3  # batches looked at for values that are not finite
-# Targets are counted in the first 16 batches, then in every 32nd (data may be sorted), 80 batches in all.
-COUNTED_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 32, 80
+# Each of the first 16 batches is read, then every 32nd at most (data may be sorted). Of 80 in all the targets are
+# counted, the others are only checked.
+READ_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 32, 80
+DEVICE_BATCHES = 3  # read in full on an accelerator; they stay on it until the epoch ends
+DEVICE_FLAGS = 64  # tensors of an epoch there of which one flag a row is kept: it is not finite
 INPUT_BATCHES = 8  # first batches whose inputs are described
 SPREADS = {"mse_loss": "squared", "l1_loss": "absolute", "smooth_l1_loss": "huber", "huber_loss": "huber"}
 KEPT_BYTES = 32 << 20  # of a batch that is kept on an accelerator; of a larger one only the targets are
@@ -81,8 +85,17 @@ def non_finite_part(batch: Any) -> str | None:
     return None
 
 
+def non_finite_rows(batch: Any, part: str) -> tuple[int, ...]:
+    """The first rows of a batch that hold NaN or Inf in its ``"input"`` or ``"target"``."""
+    inputs, targets = split(batch)
+    for tensor in tensors(inputs if part == "input" else targets):
+        if not is_finite(tensor):
+            return _bad_values(_flags(tensor)).first
+    return ()
+
+
 class BatchReader:
-    """Learns about the data from the first batches of a run, and then is done.
+    """Learns about the data from the first batches of a run, and looks at one now and then to its end.
 
     On an accelerator reading a value would wait for it, so what is read there is kept and taken in at :meth:`settle`,
     between epochs.
@@ -94,104 +107,141 @@ class BatchReader:
         loss_factor: What the loss is multiplied by before it is recorded, beside what it is by name.
     """
 
-    def __init__(self, facts: Facts, *, check_data: bool | DataChecks) -> None:
+    def __init__(self, facts: Facts, *, check_data: bool | DataChecks, budget: float = 0.01) -> None:
+        """Args:
+        facts: Filled in.
+        check_data: Say what is wrong with batches, and how.
+        budget: Share of step time that all watching may take.
+        """
         self._facts = facts
         self.trivial_from: tuple[str, ...] = ()
         self.loss_factor = 1.0
         self._ignored: int | None = None
-        self._checks = DATA_CHECKS if check_data else 0
-        self._settings = check_data if isinstance(check_data, DataChecks) else DataChecks()
-        self._of_batches = self._settings.checks() if check_data else None
-        self._seen = 0
+        settings = check_data if isinstance(check_data, DataChecks) else DataChecks()
+        self._settings = settings
+        self.checks = settings.checks() if check_data else None
+        self._pace = ReadingPace(READ_IN_A_ROW, THEN_EVERY, budget)
+        self._step = self._epoch = 0
         self._labels = LabelCounts()
         self._targets = TargetStatistics()
         self._inputs = InputStatistics()
         self._order = ClassOrder()
         self._later: list[tuple[int, int, Any]] = []
+        self._flags: list[tuple[int, int, str, Tensor]] = []
         self.next_at: float = 0
 
-    def read(self, batch: Any, step: int, epoch: int) -> Finding | None:
+    def read(self, batch: Any, step: int, epoch: int) -> list[Finding]:
         """Look at one training batch.
 
         Returns:
-            A value that is not finite, among the first three batches; or what else is wrong with a batch.
+            What is wrong with it, or was with one before it.
         """
+        pace = self._pace
+        pace.begin(step)
+        self._step, self._epoch = step, epoch
         first = next(tensors(batch), None)
-        if self._seen == 0:
+        if pace.seen == 1:
             self._facts.batch_size = batch_size(batch)
-        self._seen += 1
-        self.next_at = step + (1 if self._seen < COUNTED_IN_A_ROW else THEN_EVERY)
-        if first is None or self._seen >= COUNTED_BATCHES:
+        is_elsewhere = first is not None and first.device.type != "cpu"
+        if is_elsewhere:
+            self._keep(batch, step, epoch)
+        else:
+            self._take_in(batch, step, epoch)
+        self.next_at = pace.end(step)
+        enough = DEVICE_BATCHES if is_elsewhere else COUNTED_BATCHES
+        if first is None or (self.checks is None and pace.seen >= enough) or len(self._flags) >= DEVICE_FLAGS:
             self.next_at = math.inf
-        if first is not None and first.device.type != "cpu":
-            if self._seen >= DATA_CHECKS:  # what is kept stays on the device until the epoch's end
-                self.next_at = math.inf
-            large = sum(t.numel() * t.element_size() for t in tensors(batch)) > KEPT_BYTES
-            self._later.append((step, epoch, (None, split(batch)[1]) if large else batch))
-            return None
-        return self._take_in(batch, step, epoch)
+        return [] if self.checks is None or is_elsewhere else self.checks.take()
+
+    def look_before(self, training: Any, validation: Any = None) -> list[Finding]:
+        """Look at the data before training.
+
+        Args:
+            training: All rows of it, in the structure of a batch.
+            validation: The same of the validation, ``None`` where it is not at hand.
+
+        Returns:
+            What is wrong with them. Rows are named by their place in the data.
+        """
+        checks = self.checks
+        if checks is None:
+            return []
+        inputs, targets = split(training)
+        self._settings.look_through(checks, _arrays(inputs), _arrays(targets))
+        if validation is not None:
+            checks.add_rows(_arrays(split(validation)[0]), validation=True)
+            checks.compare(batch_size(training), -1, 0)
+        return checks.take()
+
+    def read_validation(self, batch: Any) -> bool:
+        """Take in a validation batch: its rows are looked for among those of training.
+
+        Returns:
+            Whether there is room for more.
+        """
+        if self.checks is None or not self.checks.wants_validation:
+            return False
+        self.checks.add_validation(_arrays(split(batch)[0]))
+        return self.checks.wants_validation
 
     def settle(self) -> list[Finding]:
         """Take in what was kept. Call where waiting for the device does no harm.
 
         Returns:
-            Warnings, as :meth:`read` gives them.
+            As :meth:`read`.
         """
         later, self._later = self._later, []
-        found = [self._take_in(batch, step, epoch) for step, epoch, batch in later]
-        return [f for f in found if f is not None]
-
-    def _take_in(self, batch: Any, step: int, epoch: int) -> Finding | None:
-        inputs, targets = split(batch)
-        self._describe(inputs, targets)
-        self._count(targets)
-        part = None
-        if self._checks > 0:
-            self._checks -= 1
-            part = non_finite_part(batch)
-        if part is None or "data.non_finite" in self._settings.ignore:
-            return self._check(inputs, targets, step, epoch)
-        return Finding(
-            code="data.non_finite",
-            severity=Severity.ERROR if "data.non_finite" in self._settings.raises else Severity.WARNING,
-            step=step,
-            epoch=epoch,
-            message=f"Batch {step} holds NaN or Inf in its {part}.",
-            where=Where(tensor=part, batch=step),
-            evidence={"non_finite_values": float(_count_non_finite(batch))},
-        )
-
-    @torch.no_grad()
-    def _check(self, inputs: Any, targets: Any, step: int, epoch: int) -> Finding | None:
-        """What else is wrong with the batch, or was with one before it."""
-        checks = self._of_batches
+        flags, self._flags = self._flags, []
+        for step, epoch, batch in later:
+            self._take_in(batch, step, epoch)
+        if flags and self.next_at == math.inf:
+            self.next_at = self._step + self._pace.every_steps
+        checks = self.checks
         if checks is None:
-            return None
-        x, y = ([_array(t) for t in tensors(part) if _has_numbers(t)] for part in (inputs, targets))
-        shape = self._facts.output.shape if self._facts.loss_name == "cross_entropy" else None
-        classes = shape[1] if shape is not None and len(shape) > 1 and self._ignored is None else None
-        checks.add(x, y, step, epoch, classes)
-        found = checks.next()
-        return None if found is not None and found.code in self._settings.ignore else found
+            return []
+        for step, epoch, part, bad in flags:
+            if bool(bad.any()):
+                checks.say_bad_values(part, _bad_values(bad), step, epoch)
+        checks.compare(self._facts.train_samples, self._step, self._epoch)
+        return checks.take()
+
+    # How it is done
 
     @torch.no_grad()
-    def _describe(self, inputs: Any, targets: Any) -> None:
+    def _keep(self, batch: Any, step: int, epoch: int) -> None:
+        """Keep what is on a device: first batches as they are, then one flag a row. Nothing waits for the device."""
+        if self._pace.seen <= DEVICE_BATCHES:
+            large = sum(t.numel() * t.element_size() for t in tensors(batch)) > KEPT_BYTES
+            self._later.append((step, epoch, (None, split(batch)[1]) if large else batch))
+        elif self.checks is not None:
+            for part, values in zip(("input", "target"), split(batch), strict=True):
+                self._flags += [(step, epoch, part, _flags(t)) for t in tensors(values) if t.is_floating_point()]
+
+    @torch.no_grad()
+    def _take_in(self, batch: Any, step: int, epoch: int) -> None:
+        inputs, targets = split(batch)
+        x, y = _arrays(inputs), _arrays(targets)
+        if self._pace.seen <= COUNTED_BATCHES:
+            self._describe(x, y)
+            self._count(targets)
+        if self.checks is not None:
+            shape = self._facts.output.shape if self._facts.loss_name == "cross_entropy" else None
+            classes = shape[1] if shape is not None and len(shape) > 1 and self._ignored is None else None
+            self.checks.add(x, y, step, epoch, classes)
+
+    def _describe(self, inputs: list[Any], targets: list[Any]) -> None:
         """Take the values of a batch into the statistics of inputs and targets."""
-        target = next(tensors(targets), None)
-        numbers = _array(target) if target is not None and _has_numbers(target) else None
         names_classes = self._facts.target.names_classes
-        if self._seen <= COUNTED_IN_A_ROW:
-            arrays = [_array(t) for t in tensors(inputs) if _has_numbers(t) and t.is_floating_point()]
-            if self._seen <= INPUT_BATCHES:
-                self._inputs.add(arrays)
-                self._facts.inputs = self._inputs.facts()
-            if len(arrays) == 1 and numbers is not None:
-                self._order.add(arrays[0], numbers)
-                names_classes = self._order.names_classes()
-        if numbers is not None:
-            self._targets.add(numbers)
+        if self._pace.seen <= READ_IN_A_ROW and len(inputs) == 1 and inputs[0].dtype.kind == "f" and targets:
+            self._order.add(inputs[0], targets[0])
+            names_classes = self._order.names_classes()
+        if targets:
+            self._targets.add(targets[0])
             self._facts.target = self._targets.facts()
             self._facts.target.names_classes = names_classes
+        if self._pace.seen <= INPUT_BATCHES:
+            self._inputs.add(inputs)
+            self._facts.inputs = self._inputs.facts()
 
     @torch.no_grad()
     def _count(self, targets: Any) -> None:
@@ -220,7 +270,7 @@ class BatchReader:
             return
         counts = {c: n for c, n in enumerate(torch.bincount(classes).tolist()) if n}
         self._labels.add(counts, len(target) if target.dim() else 1)
-        if self._seen > COUNTED_IN_A_ROW:
+        if self._pace.seen > READ_IN_A_ROW:
             self._labels.cut()
         self._facts.target_kind = "classes"
         self._facts.class_counts = dict(sorted(self._labels.counts.items()))
@@ -262,8 +312,20 @@ def _has_numbers(tensor: Tensor) -> bool:
 def _array(tensor: Tensor) -> Any:
     """As NumPy knows it, which has no bfloat16."""
     values = tensor.detach().cpu()
-    return (values.float() if values.is_floating_point() else values).numpy()
+    known = not values.is_floating_point() or values.dtype in (torch.float16, torch.float32, torch.float64)
+    return (values if known else values.float()).numpy()
 
 
-def _count_non_finite(batch: Any) -> int:
-    return sum(int((~torch.isfinite(t)).sum()) for t in tensors(batch) if t.is_floating_point())
+def _arrays(values: Any) -> list[Any]:
+    return [_array(t) for t in tensors(values) if _has_numbers(t)]
+
+
+def _flags(tensor: Tensor) -> Tensor:
+    """Whether each row holds a value that is not finite. Booleans, shape (rows,), on the tensor's device."""
+    bad = ~torch.isfinite(tensor.detach())
+    return bad.flatten(1).any(1) if bad.dim() > 1 else bad.reshape(-1)
+
+
+def _bad_values(flags: Tensor) -> BadValues:
+    rows = flags.nonzero().flatten().tolist()
+    return BadValues(len(rows), len(rows), tuple(rows[:EXAMPLES]))

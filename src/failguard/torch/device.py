@@ -15,7 +15,7 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.errors import InputError
 from failguard.guard import Guard
-from failguard.torch.batches import non_finite_part, tensors
+from failguard.torch.batches import non_finite_part, non_finite_rows, tensors
 from failguard.torch.locate import owner_of
 from failguard.torch.measure import gradients, loss_value, norm_on_device
 from failguard.torch.protect import random_state
@@ -169,7 +169,8 @@ class DeviceStepWatch(StepWatch):
             part = None if batch is None else non_finite_part(batch)
             if part is None and self._bad_at_start:
                 return Where(module=owner_of(self._bad_at_start[0]), tensor="weight", batch=finding.step)
-            return Where(tensor=part or PLACES[finding.code], batch=finding.step)
+            rows = () if part is None else non_finite_rows(batch, part)
+            return Where(tensor=part or PLACES[finding.code], batch=finding.step, rows=rows)
         return super().locate(finding)
 
     # How it is done

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from failguard.core.finding import Finding, Where
-from failguard.torch.batches import non_finite_part, split, tensors
+from failguard.torch.batches import non_finite_part, non_finite_rows, split, tensors
 from failguard.torch.measure import is_finite
 from failguard.torch.protect import unchanged
 from failguard.torch.snapshot import clean_name, non_finite_parameters
@@ -45,7 +45,7 @@ def locate(
     step = finding.step
     part = None if batch is None else non_finite_part(batch)
     if part is not None:
-        return Where(tensor=part, batch=step)
+        return Where(tensor=part, batch=step, rows=non_finite_rows(batch, part))
     bad_weights = non_finite_parameters(model)
     if bad_weights:
         return Where(module=owner_of(bad_weights[0]), tensor="weight", batch=step)

@@ -19,6 +19,7 @@ from failguard.errors import InputError
 from failguard.guard import Guard
 from failguard.torch.batches import BatchReader
 from failguard.torch.capture import Capture
+from failguard.torch.datasets import held_rows
 from failguard.torch.explain import explain
 from failguard.torch.graph import read_graph
 from failguard.torch.inspect import add_graph_facts, loss_module_name
@@ -107,7 +108,7 @@ class StepWatch:
         self._guard = guard
         self._first_step = self._weighed_at = guard.step
         self._facts = facts
-        self._reader = BatchReader(facts, check_data=guard.settings.check_data)
+        self._reader = BatchReader(facts, check_data=guard.settings.check_data, budget=guard.accounting.budget)
         self._statistics = RunningStatistics(self._model)
         # Wrappers that share parameters among ranks have gradients and hooks of their own.
         if self.looks_inside and not self._in_step and guard.settings.detectors != "minimal":
@@ -308,6 +309,31 @@ class StepWatch:
         for finding in self._reader.settle():
             self._guard.report_data(finding)
 
+    def look_before(self, loader: Any, validation: Any) -> None:
+        """Look at the data before the first batch, where that changes nothing.
+
+        Args:
+            loader: Of the training.
+            validation: Loader of the validation.
+        """
+        started = perf_counter()
+        rows = held_rows(loader)
+        if rows is not None:
+            for finding in self._reader.look_before(rows, held_rows(validation)):
+                self._guard.report_data(finding)
+        self._guard.accounting.once_s += perf_counter() - started
+
+    def see_validation(self, batch: Any) -> bool:
+        """A validation batch: its rows are looked for among those of training.
+
+        Returns:
+            Whether more are to be shown.
+        """
+        started = perf_counter()
+        more = self._guard.containment.run("looking at validation", self._reader.read_validation, batch)
+        self._guard.accounting.add("looking at validation", perf_counter() - started)
+        return bool(more)
+
     def close(self) -> None:
         """The run is over: take every hook off the model."""
         if self._inside is not None:
@@ -427,8 +453,7 @@ class StepWatch:
     def _look_at(self, batch: Any) -> None:
         guard, index = self._guard, self._index()
         if index >= self._reader.next_at and batch is not None:
-            finding = self._reader.read(batch, index, guard.epoch)
-            if finding is not None:
+            for finding in self._reader.read(batch, index, guard.epoch):
                 guard.report_data(finding)
         if index >= self._keep_statistics_at:
             self._keep_statistics_at = index + KEEP_STATISTICS_EVERY
