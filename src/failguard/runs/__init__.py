@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from failguard.runs.entry import Note, RunEntry
     from failguard.runs.index import RunIndex
+    from failguard.runs.record import ExperimentRecord
     from failguard.runs.registry import Registry
 
 _HOMES = {
+    "ExperimentRecord": "failguard.runs.record",
     "Note": "failguard.runs.entry",
     "Registry": "failguard.runs.registry",
     "RunEntry": "failguard.runs.entry",
@@ -21,6 +23,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ExperimentRecord",
     "Note",
     "Registry",
     "RunEntry",
