@@ -55,6 +55,8 @@ def test_the_folder_of_a_failed_run(make_report: Any, tmp_path: Path) -> None:
         "failguard/report.json",
         "failguard/resources.json",
         "failguard/history.jsonl",
+        "failguard/experiment_record.json",
+        "failguard/experiment_record.md",
     }
     for name in ("failure_analysis.json", "failguard/report.json", "failguard/resources.json"):
         strict((folder / name).read_text(encoding="utf-8"))

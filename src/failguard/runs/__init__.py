@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from failguard.runs.index import RunIndex
     from failguard.runs.metrics import LearningMetrics
     from failguard.runs.post_mortems import post_mortem
+    from failguard.runs.record import ExperimentRecord
     from failguard.runs.registry import Registry
 
 _HOMES = {
+    "ExperimentRecord": "failguard.runs.record",
     "LearningMetrics": "failguard.runs.metrics",
     "Note": "failguard.runs.entry",
     "Registry": "failguard.runs.registry",
@@ -25,6 +27,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ExperimentRecord",
     "LearningMetrics",
     "Note",
     "Registry",

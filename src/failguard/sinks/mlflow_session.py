@@ -239,6 +239,7 @@ class Session:
         summary = values.summary_rows(report)
         self._log(tags=values.tags(report), metrics=[*summary, *resources][:BATCH])
         if self.owned and report.run.is_experiment:
+            self._log(tags=report.run.tags)  # those of a guard inside it came later
             self._log_params({**result_params(report), **values.params(report)})
         if self.owned:
             end_ms = values.start_ms(report) + int(report.progress.duration_s * 1000)
