@@ -18,6 +18,7 @@ import torch
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from failguard import Status
 from failguard.cli import main as failguard
 from failguard.report.analysis import failure_analysis
 from failguard.report.run_report import Compute, RunReport
@@ -28,7 +29,7 @@ from failguard.torch import FailGuard
 STORE = "sqlite:///team_history.db"
 FIRST_MONDAY = datetime(2026, 1, 5, 9, tzinfo=UTC)
 STEPS = 60  # an hour
-BASE = {"lr": 0.03, "width": 16, "batch_size": 32, "optimizer": "sgd", "data": "clean", "max_steps": STEPS}
+BASE = {"lr": 0.03, "width": 16, "batch_size": 32, "optimizer": "sgd", "data": "clean"}
 
 
 @dataclass
@@ -143,15 +144,15 @@ class SimulatedClock:
     def progress(self, report: RunReport) -> None: ...
 
     def finish(self, report: RunReport) -> None:
-        steps, saved = report.progress.steps, report.progress.steps_saved
-        used, wasted = report.compute.used_h, report.compute.wasted_h
+        steps, used, wasted = report.progress.steps, report.compute.used_h, report.compute.wasted_h
         hours = Compute(
             used_h=steps / 60,
             wasted_h=None if wasted is None or not used else round(wasted / used * steps) / 60,
-            saved_h=None if report.compute.saved_h is None or saved is None else saved / 60,
+            saved_h=(STEPS - steps) / 60 if report.status is Status.STOPPED else None,
         )
         seen = {f.code: 60.0 * (f.step + 1) for f in report.findings}
-        report = replace(report, compute=hours, seen_after_s=seen)
+        progress = replace(report.progress, planned_steps=STEPS)  # the plan of a loop is not to be seen from inside
+        report = replace(report, compute=hours, seen_after_s=seen, progress=progress)
         self.client.log_batch(
             self.run_id,
             metrics=[Metric(name, value, 0, step) for name, value, step in values.summary_rows(report)],
