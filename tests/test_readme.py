@@ -185,7 +185,10 @@ def make_record() -> str:
     return guard.report.run.record_id
 
 
-@pytest.mark.parametrize("example", sorted(p.name for p in (ROOT / "examples").glob("*.py")))
+# team_history.py is run by tests/runs/test_team_history.py.
+@pytest.mark.parametrize(
+    "example", sorted(p.name for p in (ROOT / "examples").glob("*.py") if p.name != "team_history.py")
+)
 def test_the_examples(example: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / example)], capture_output=True, text=True, timeout=300, check=False

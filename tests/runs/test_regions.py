@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failguard.runs.entry import RunEntry
-from failguard.runs.regions import changed_values, region_of, values_of
+from failguard.runs.regions import changed_values, region_of
 
 Make = Callable[..., RunEntry]
 
@@ -38,11 +38,25 @@ def test_what_is_one_region(run: Make, a: dict[str, Any], b: dict[str, Any], sam
     assert (region_of(run("a", "s", 0, config=a)) == region_of(run("b", "s", 0, config=b))) is same
 
 
-def test_the_setup_counts_where_the_configuration_says_nothing(run: Make) -> None:
-    setup = {"model": "Net", "optimizer": "SGD", "learning_rate": 0.1, "batch_size": 32, "parameters": 100}
-    entry = run("a", "s", 0, config={"lr": 0.2}, setup=setup)
-    assert values_of(entry) == {"lr": 0.2, "model": "Net", "optimizer": "SGD", "batch_size": 32}
-    assert region_of(run("a", "s", 0, setup=setup)) is not None
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ({"model": "Net", "optimizer": "SGD"}, {"model": "Net", "optimizer": "Adam"}, False),
+        ({"model": "Net", "optimizer": "SGD"}, {}, True),  # one that was not watched
+        ({"model": "Net", "loss": "mse", "batch_size": 8}, {"model": "Net"}, True),  # one that ended before a batch
+        ({"learning_rate": 0.1}, {"learning_rate": 0.9}, True),  # the configuration names it
+    ],
+)
+def test_the_setup_counts_where_it_is_known(run: Make, a: dict[str, Any], b: dict[str, Any], same: bool) -> None:
+    one, two = (region_of(run("a", "s", 0, config={"lr": 0.1}, setup=setup)) for setup in (a, b))
+    assert one is not None
+    assert two is not None
+    assert one.matches(two) is two.matches(one) is same
+
+
+def test_where_the_configuration_says_nothing(run: Make) -> None:
+    one, two = (run("a", "s", 0, setup={"model": "Net", "learning_rate": rate}) for rate in (0.1, 0.9))
+    assert region_of(one) != region_of(two)
     assert region_of(run("a", "s", 0)) is None
     assert region_of(run("a", "s", 0, config={"seed": 1})) is None
 
@@ -51,6 +65,13 @@ def test_what_changed(run: Make) -> None:
     a = run("a", "f", 0, config={"lr": 0.3, "width": 8, "seed": 1, "limit": math.nan})
     b = run("b", "s", 2, config={"lr": 0.03, "width": 8, "seed": 2, "limit": math.nan, "clip": 1.0})
     assert changed_values(a, b) == {"lr": (0.3, 0.03), "clip": (None, 1.0)}
+
+
+def test_what_changed_in_the_setup(run: Make) -> None:
+    setup = {"optimizer": "SGD", "learning_rate": 0.3, "model": "A"}
+    a = run("a", "f", 0, config={"lr": 0.3}, setup=setup)
+    b = run("b", "s", 2, config={"lr": 0.03}, setup={**setup, "learning_rate": 0.03, "model": "B", "loss": "mse"})
+    assert changed_values(a, b) == {"lr": (0.3, 0.03), "model": ("A", "B")}
 
 
 VALUES = st.recursive(

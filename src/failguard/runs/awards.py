@@ -134,7 +134,7 @@ def _is_pivot(failure: RunEntry, success: RunEntry) -> bool:
         return False
     a, b = region_of(failure), region_of(success)
     other_way = bool(failure.approach and success.approach) and failure.approach != success.approach
-    return other_way or (a is not None and b is not None and a != b)
+    return other_way or (a is not None and b is not None and not a.matches(b))
 
 
 def _names(members: Sequence[str]) -> tuple[str, ...]:

@@ -153,10 +153,13 @@ def _order(entry: RunEntry) -> tuple[datetime, str]:
 
 def _new_regions(ordered: list[RunEntry]) -> dict[str, bool]:
     found: dict[str, bool] = {}
-    tried: set[str] = set()
+    tried: dict[str, set[str | None]] = defaultdict(set)  # the setups of each configuration
     for entry in ordered:
         region = region_of(entry)
         if region is not None:
-            found[entry.run_id] = region not in tried
-            tried.add(region)
+            setups = tried[region.config]
+            # A setup that is not known, of this run or of one before, is no difference.
+            known = bool(setups) if region.setup is None else bool({None, region.setup} & setups)
+            found[entry.run_id] = not known
+            setups.add(region.setup)
     return found

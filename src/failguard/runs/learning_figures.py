@@ -99,15 +99,15 @@ def _application(judged: Sequence[JudgedRun]) -> Figure:
     applied = [lesson for lesson in can_be_judged if lesson.applied_by is not None]
     left_out = len(lessons) - len(can_be_judged)
     if not lessons:
-        return Figure(name, None, "No lesson and no next step was written.")
-    told = f" {count(left_out)} more name no change that could be checked." if left_out else ""
+        return Figure(name, None, "No lesson and no next step was written on these runs.")
+    told = (
+        f" Of {_plural(count(left_out), 'more lesson')} no change is named that could be checked." if left_out else ""
+    )
     if not can_be_judged:
         basis = f"None of {_plural(count(len(lessons)), 'lesson')} names a change that can be checked, such as lr=0.03."
         return Figure(name, None, basis, 0, 0, left_out)
     n, of = len(applied), len(can_be_judged)
-    basis = (
-        f"A later run of the line made the change of {count(n)} of {_plural(count(of), 'lesson or next step')}.{told}"
-    )
+    basis = f"A later run of the line made the change of {count(n)} of {_plural(count(of), 'lesson')}.{told}"
     runs = tuple(dict.fromkeys(lesson.run_id for lesson in applied))
     return Figure(name, share(n, of), basis, n, of, left_out, runs)
 

@@ -29,6 +29,12 @@ __all__ = [
     "what_went_well",
 ]
 
+# Causes that lie in the values that a diagnosis names. For others those are beside the point: a corrupted batch has a
+# size, too.
+_IN_VALUES = frozenset(
+    {"learning_rate_too_high", "learning_rate_too_low", "batch_size_too_large", "too_few_updates"}
+    | {"missing_gradient_clipping", "mixed_precision_overflow", "too_much_regularization", "too_little_regularization"}
+)
 MOST_SIMILAR = 5
 MOST_EVENTS = 12
 MOST_CHANGES = 6
@@ -269,7 +275,7 @@ def _seen_at_step(entry: RunEntry, report: RunReport | None) -> str:
 
 
 def _values_of_cause(report: RunReport | None) -> dict[str, Any]:
-    if report is None or not report.diagnosis.causes:
+    if report is None or report.diagnosis.likely_cause not in _IN_VALUES:
         return {}
     return dict(list(report.diagnosis.causes[0].config_values.items())[:3])
 

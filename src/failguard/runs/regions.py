@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from failguard.diagnosis.configuration import facts_of
@@ -13,7 +14,7 @@ from failguard.diagnosis.wording import number
 from failguard.report.plain import plain
 from failguard.runs.entry import RunEntry
 
-__all__ = ["changed_values", "region_of", "tells_nothing", "values_of"]
+__all__ = ["Region", "changed_values", "region_of", "tells_nothing"]
 
 # Values that name, place or seed a run and say nothing of how it learns. The last word of a key decides.
 _ENDINGS = frozenset(
@@ -28,7 +29,7 @@ _TELLS_NOTHING = _ENDINGS | frozenset(
 )
 _NAMES_A_CHOICE = frozenset({"model_name", "optimizer_name", "opt_name", "dataset_name", "loss_name"})
 _PATH = re.compile(r"^(?:[~.]{0,2}[/\\]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://)")
-_SETUP = ("model", "optimizer", "loss", "schedule", "clipping")
+_SETUP = ("model", "optimizer", "learning_rate", "schedule", "clipping", "loss", "batch_size")
 _MAX_DEPTH = 8
 
 
@@ -47,51 +48,77 @@ def tells_nothing(name: str, value: Any) -> bool:
     return isinstance(value, str) and _PATH.match(value) is not None
 
 
-def values_of(entry: RunEntry) -> dict[str, Any]:
-    """What a run was made of: its configuration, and what the adapter read of model and optimizer.
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A region of the space of configurations.
 
-    The setup's learning rate and batch size count only where the configuration does not name one.
+    Attributes:
+        config: Equal for configurations of one region.
+        setup: The same of the model's and the optimizer's names, as the adapter read them; ``None`` where it did not.
     """
-    found = {k: v for k, v in entry.config.items() if not tells_nothing(k, v)}
-    named = facts_of(entry.config)
-    known = {
-        "optimizer": named.optimizer.name,
-        "schedule": named.optimizer.schedule,
-        "clipping": named.optimizer.clipping,
-        "learning_rate": named.optimizer.learning_rate,
-        "batch_size": named.batch_size,
-        "model": next((v for k, v in entry.config.items() if k.rsplit(".", 1)[-1].lower() == "model"), None),
-    }
-    for name in (*_SETUP, "learning_rate", "batch_size"):
-        if name in entry.setup and known.get(name) in (None, ""):
-            found.setdefault(name, entry.setup[name])
-    return found
+
+    config: str
+    setup: str | None
+
+    def matches(self, other: Region) -> bool:
+        """Whether both are one region; a setup that is not known is no difference."""
+        unknown = self.setup is None or other.setup is None
+        return self.config == other.config and (unknown or self.setup == other.setup)
 
 
-def region_of(entry: RunEntry) -> str | None:
-    """The region of a run's configuration, as a word that is equal for runs of the same region.
+def region_of(entry: RunEntry) -> Region | None:
+    """The region of a run's configuration.
 
     Numbers are told apart by powers of two: ``x`` is in the bucket ``round(log2(abs(x)))`` of its sign, so that 0.1
     and 0.12 are one region, 0.1 and 0.3 are two. Zero has its own. Everything else must be equal, text whatever its
-    case. Seeds, names, paths, devices and other values that say nothing of how a run learns are left out.
+    case. Seeds, names, paths, devices and other values that say nothing of how a run learns are left out. The names of
+    model and optimizer count where the adapter read them, and so does its learning rate where the configuration has
+    none.
 
     Returns:
         ``None`` where nothing is known of the configuration.
     """
-    values = values_of(entry)
-    if not values:
+    values = {k: v for k, v in entry.config.items() if not tells_nothing(k, v)}
+    if "learning_rate" in entry.setup and facts_of(entry.config).optimizer.learning_rate is None:
+        values.setdefault("learning_rate", entry.setup["learning_rate"])
+    names = {name: entry.setup[name] for name in ("model", "optimizer") if entry.setup.get(name)}
+    if not values and not names:
         return None
-    return json.dumps({name: _bucket(value) for name, value in values.items()}, sort_keys=True)
+    return Region(_word(values), _word(names) if names else None)
 
 
 def changed_values(before: RunEntry, after: RunEntry) -> dict[str, tuple[Any, Any]]:
-    """What differs between the configurations of two runs.
+    """What differs between two runs: in their configurations, and in what the adapter read of both.
 
     Returns:
         Name to the two values, ``None`` for one that is absent. Seeds, names and paths are left out.
     """
-    a, b = values_of(before), values_of(after)
-    return {n: (a.get(n), b.get(n)) for n in dict.fromkeys((*a, *b)) if _differ(a.get(n), b.get(n))}
+    a, b = before.config, after.config
+    names = [n for n in dict.fromkeys((*a, *b)) if not tells_nothing(n, a.get(n, b.get(n)))]
+    found = {n: (a.get(n), b.get(n)) for n in names if _differ(a.get(n), b.get(n))}
+    told = {word for entry in (before, after) for word in _told_by_config(entry)}
+    for name in _SETUP:
+        x, y = before.setup.get(name), after.setup.get(name)
+        if name not in told and None not in (x, y) and _differ(x, y):
+            found.setdefault(name, (x, y))
+    return found
+
+
+def _told_by_config(entry: RunEntry) -> Iterator[str]:
+    """What of the setup the configuration names itself."""
+    facts = facts_of(entry.config)
+    yield from entry.config
+    for name in ("learning_rate", "schedule", "clipping"):
+        if getattr(facts.optimizer, name) is not None:
+            yield name
+    if facts.optimizer.name:
+        yield "optimizer"
+    if facts.batch_size is not None:
+        yield "batch_size"
+
+
+def _word(values: Mapping[str, Any]) -> str:
+    return json.dumps({name: _bucket(value) for name, value in values.items()}, sort_keys=True)
 
 
 def _differ(a: Any, b: Any) -> bool:
