@@ -61,9 +61,7 @@ def similar_runs(report: RunReport) -> tuple[list[str], list[list[str]]]:
     runs = [run for run in report.similar_runs if isinstance(run, Mapping)][:MAX_SIMILAR]
     names = list(dict.fromkeys(str(name) for run in runs for name in run))[:MAX_SIMILAR_COLUMNS]
     names = [name for name in names if any(run.get(name) not in (None, [], "") for run in runs)]
-    rows = [
-        ["" if run.get(name) is None else one_line(_value(run[name]), MAX_CELL) for name in names] for run in runs
-    ]
+    rows = [["" if run.get(name) is None else one_line(_value(run[name]), MAX_CELL) for name in names] for run in runs]
     return [one_line(_label(name), MAX_KEY) for name in names], rows
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from failguard.runs.entry import Note, RunEntry
     from failguard.runs.index import RunIndex
+    from failguard.runs.memory_settings import FailureMemory
     from failguard.runs.registry import Registry
 
 _HOMES = {
+    "FailureMemory": "failguard.runs.memory_settings",
     "Note": "failguard.runs.entry",
     "Registry": "failguard.runs.registry",
     "RunEntry": "failguard.runs.entry",
@@ -21,6 +23,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FailureMemory",
     "Note",
     "Registry",
     "RunEntry",

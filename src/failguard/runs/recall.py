@@ -18,9 +18,24 @@ from failguard.runs.entry import RunEntry
 from failguard.runs.memory_settings import FailureMemory
 from failguard.runs.similarity import CLOSE, Likeness, Values, changes, entry_values, likeness, what
 
-__all__ = ["CODE", "CONFIGURED_CAUSES", "Recollection", "recall", "recall_failure", "went_well"]
+__all__ = ["CODE", "CONFIGURED_CAUSES", "EXPLAINED", "Recollection", "recall", "recall_failure", "went_well"]
 
 CODE = "run.repeat_of_failure"
+EXPLAINED = """It is looked for twice, in the local index of the MLflow store and beside the local records.
+
+Before training, as ``info``: earlier runs of the same line of work failed with a configuration like this one. Compared
+are the values of the configuration, the model, the optimizer and the loss; seeds, names, paths, devices and workers are
+not. Numbers agree by the logarithm of their ratio (1 where equal, 0.7 at a factor of two, 0 from ten), everything else
+is equal or not, and another model or optimizer is another configuration. The mean has to reach ``similar_share``, and
+each value that the cause depends on has to be within a factor of two, or beyond in the bad direction. Values that set
+failed and good runs apart are named. It is silent where the configuration was not to blame, where a good run is nearer,
+and where the same configuration went well more often, or more recently.
+
+At the end of a failing run, as ``warning``: its fingerprint is that of an earlier failure. It covers the root finding,
+the cause, the module's role, the phase, the exception's type, text and place, the optimizer and the power of ten of its
+rate. It is never the root, and no policy acts on it.
+
+The thresholds are fields of ``FailureMemory``. ``FailGuard(memory=False)`` looks for nothing and remembers nothing."""
 MAX_RUNS = 5
 MAX_LESSONS = 2
 MAX_CHANGES = 3
@@ -291,9 +306,7 @@ def _why(
     return f" ({_safe(', '.join(f'{name} {value_text(tried[name])}' for name in names), 300)})" if names else ""
 
 
-def _helped(
-    values: Values, other: tuple[RunEntry, Values], split: Split | None, decisive: Collection[str]
-) -> str:
+def _helped(values: Values, other: tuple[RunEntry, Values], split: Split | None, decisive: Collection[str]) -> str:
     entry, tried = other
     differing = changes(values, tried, decisive)
     names = [split.name] if split is not None else list(islice(differing, 2))
