@@ -190,7 +190,7 @@ def _warning(
         key=lambda o: (o[0], o[1].started_at),
         reverse=True,
     )
-    if others and _works(near, others, fails):
+    if others and _works([(likeness(values, tried).share, entry) for _, entry, tried in near], others, fails):
         return None
     newest = sorted((entry for _, entry, _ in near), key=lambda e: e.started_at, reverse=True)
     code = str(newest[0].finding)
@@ -217,15 +217,15 @@ def _nearest(others: Sequence[tuple[float, RunEntry, Values]], split: Split | No
 
 
 def _works(
-    near: Sequence[tuple[float, RunEntry, Values]], others: Sequence[tuple[float, RunEntry, Values]], fails: bool
+    near: Sequence[tuple[float, RunEntry]], others: Sequence[tuple[float, RunEntry, Values]], fails: bool
 ) -> bool:
-    """Whether what went well speaks louder."""
-    worst, best = near[0][0], others[0][0]
+    """Whether what went well speaks louder. Nearness counts as it is, without the bad direction."""
+    worst, best = max(share for share, _ in near), others[0][0]
     if best < worst - ROUNDING or (fails and best < 1.0 - ROUNDING):
         return False
     if best > worst + ROUNDING:
         return True
-    failed = [entry.started_at for share, entry, _ in near if share >= worst - ROUNDING]
+    failed = [entry.started_at for share, entry in near if share >= worst - ROUNDING]
     well = [entry.started_at for share, entry, _ in others if share >= worst - ROUNDING]
     return len(well) > len(failed) or max(well) > max(failed)
 

@@ -46,8 +46,9 @@ class Likeness:
 
     Attributes:
         share: Mean agreement over what is compared, 0 to 1; 0 with another model or optimizer, or nothing to compare.
-        agreement: Name to agreement, 0 to 1, without the model and the optimizer. For numbers it falls with the logarithm of their ratio: 1 where they are
-            equal, 0.7 at a factor of two, 0 from a factor of ten. Everything else is equal or not.
+        agreement: Name to agreement, 0 to 1, without the model and the optimizer. For numbers it falls with the
+            logarithm of their ratio: 1 where they are equal, 0.7 at a factor of two, 0 from a factor of ten. Everything
+            else is equal or not.
     """
 
     share: float
@@ -191,9 +192,9 @@ def _agreement(a: Any, b: Any) -> float:
         return 1.0
     if isinstance(a, bool) or isinstance(b, bool) or not (isinstance(a, float) and isinstance(b, float)):
         return 0.0
-    if a * b <= 0.0 or a / b == 0.0:
+    if a == 0.0 or b == 0.0 or (a > 0.0) != (b > 0.0):
         return 0.0
-    return max(0.0, 1.0 - abs(math.log10(abs(a / b)))) if math.isfinite(a / b) else 0.0
+    return max(0.0, 1.0 - abs(math.log10(abs(a)) - math.log10(abs(b))))
 
 
 _SETUP = frozenset(
