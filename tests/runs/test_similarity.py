@@ -18,21 +18,23 @@ def values(config: dict[str, Any], setup: dict[str, Any] | None = None, memory: 
     return values_of(config, SETUP if setup is None else setup, memory)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["seed", "data.seed", "random_state", "dataSeed", "log_dir", "ckpt_path", "trainer.devices", "num_workers", "gpu"]
-    + ["run_name", "name", "trial_id", "local_rank", "wandb_project", "tags", "verbose", "notes", "output_dir"]
-    + ["api_key", "model.token", "run.output_dir", "pin_memory", "hostname", "log_every_n_steps"],
+NOTHING = (
+    "seed data.seed random_state dataSeed log_dir ckpt_path trainer.devices num_workers gpu run_name name trial_id"
+    " local_rank wandb_project tags verbose notes output_dir api_key model.token run.output_dir pin_memory hostname"
+    " log_every_n_steps"
 )
+SOMETHING = (
+    "lr optimizer.name model_name dataset_name batch_size weight_decay max_epochs catalogue model.num_layers"
+    " warmup_steps dropout precision direction profile token_dim timesteps"
+)
+
+
+@pytest.mark.parametrize("name", NOTHING.split())
 def test_names_that_say_nothing(name: str) -> None:
     assert not matters(name, MEMORY)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["lr", "optimizer.name", "model_name", "dataset_name", "batch_size", "weight_decay", "max_epochs", "catalogue"]
-    + ["model.num_layers", "warmup_steps", "dropout", "precision", "direction", "profile", "token_dim", "timesteps"],
-)
+@pytest.mark.parametrize("name", SOMETHING.split())
 def test_names_that_matter(name: str) -> None:
     assert matters(name, MEMORY)
 
