@@ -26,7 +26,7 @@ def snippet(name: str) -> str:
 
 def test_every_python_block_and_command_is_covered_here() -> None:
     names = [b["name"] for b in BLOCKS if b["kind"] == "python"]
-    assert sorted(names) == ["analyze", "data", "keras", "lightning", "monitor", "report", "torch"]
+    assert sorted(names) == ["analyze", "data", "keras", "lightning", "memory", "monitor", "report", "torch"]
     commands = [b for b in BLOCKS if b["kind"] == "sh" and b["name"] is None]
     assert [b["text"].split()[0] for b in commands] == ["pip", "make"]
 
@@ -91,6 +91,30 @@ def test_the_loop_snippet() -> None:
     }
     exec(snippet("torch"), names)
     assert names["guard"].report.progress.steps == 80
+
+
+def test_the_snippet_about_earlier_failures() -> None:
+    import torch
+
+    def train(model: Any, optimizer: Any, guard: Any) -> None:
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = (model(torch.ones(4, 4)) ** 2).mean() * 100.0
+            loss.backward()
+            if guard.step(loss=loss):
+                optimizer.step()
+            if guard.should_stop:
+                return
+
+    reports = []
+    for _ in range(2):
+        model = torch.nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+        names: dict[str, Any] = {"model": model, "optimizer": optimizer, "train": train}
+        exec(snippet("memory"), names)
+        reports.append(names["guard"].report)
+    assert reports[0].similar_runs == []
+    assert [run["finding"] for run in reports[1].similar_runs] == [reports[0].root.code]
 
 
 def write_log() -> None:

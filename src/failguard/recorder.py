@@ -287,7 +287,8 @@ class Recorder:
         rows = [] if found is None else list(found.runs)
         if memory.announced is not None and root is not None:
             known = {row["run_id"] for row in rows}
-            alike = [row for row in memory.announced.runs if row.get("finding") == root.code]
+            why = {root.code, report.diagnosis.likely_cause} - {None}
+            alike = [row for row in memory.announced.runs if not why.isdisjoint((row["finding"], row["cause"]))]
             rows += [row for row in alike if row["run_id"] not in known]
         report.similar_runs = rows
         if found is not None and REPEAT not in self._settings.ignore:

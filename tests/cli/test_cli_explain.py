@@ -82,7 +82,14 @@ def test_a_finding_about_a_dataset_says_who_looks_for_it_and_by_which_thresholds
     assert "failguard data check" in output
     assert "null_share_warning = 0.05" in output
     missing = {page.code for page in pages() if page.kind == "finding" and not page.document}
-    assert missing == {"run.replica_mismatch", "run.repeat_of_failure"}
+    assert missing == {"run.replica_mismatch"}
+
+
+def test_what_earlier_runs_say_is_explained() -> None:
+    output = explain("run.repeat_of_failure").stdout
+    assert "fingerprint" in output
+    assert "similar_share = 0.8" in output
+    assert "FailGuard(memory=False)" in output
 
 
 def test_every_cause_is_known_to_the_table() -> None:

@@ -86,3 +86,23 @@ def test_what_matters_counts(make_finding):
 @pytest.mark.parametrize("rate", [None, 0.0, -1.0, float("nan"), float("inf"), 1e-300])
 def test_odd_rates(make_finding, rate):
     assert fingerprint(make_finding("loss.divergence"), DIAGNOSIS, None, facts(rate))
+
+
+@pytest.mark.parametrize("code", ["run.exception", "loss.non_finite", "resource.oom"])
+def test_what_fails_before_any_update_is_another_failure(make_finding, code):
+    """A shape that does not fit in the first batch is not the one of an odd last batch."""
+
+    def at(step: int, accumulate: int = 1) -> str | None:
+        known = facts()
+        known.accumulate_batches = accumulate
+        return fingerprint(make_finding(code, step), DIAGNOSIS, error("boom"), known)
+
+    assert at(0) != at(1)
+    assert at(1) == at(5_000)
+    assert at(3, accumulate=4) == at(0, accumulate=4)
+    assert at(4, accumulate=4) == at(1)
+
+
+def test_the_step_of_a_finding_over_many_steps_does_not_count(make_finding):
+    one, other = (fingerprint(make_finding("loss.divergence", step), DIAGNOSIS, None, facts()) for step in (0, 140))
+    assert one == other

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from failguard.core.finding import Finding, Severity
 from failguard.core.run_info import RunInfo
 from failguard.report.run_report import RunReport
 
@@ -214,3 +215,33 @@ def test_memory_is_drawn_from_enough_readings(failing):
     assert "Memory over time" in failing.to_html()
     failing.resources["series"] = {"elapsed_s": times[:3], "process_rss_bytes": [4e8, None, 4e8]}
     assert "Memory over time" not in failing.to_html()
+
+
+SEEN = "The same failure as in 1 earlier run, the last one <b>x</b> of 2025-01-01."
+EARLIER = {
+    "run": "<b>x</b>",
+    "date": "2025-01-01",
+    "finding": "loss.divergence",
+    "cause": None,
+    "fixed_by": "lr 8 -> 0.01 in run y",
+    "lessons": ["warm [up](http://a)", "then * go"],
+    "run_id": "a" * 32,
+    "match": "failure",
+    "fixed_by_run_id": "b" * 32,
+}
+
+
+def test_what_was_seen_before_is_told_and_ids_are_for_programs(failing):
+    failing.findings.append(Finding("run.repeat_of_failure", Severity.WARNING, 40, 0, SEEN))
+    failing.similar_runs = [EARLIER, {**EARLIER, "fixed_by": None, "lessons": []}]
+    page = Page(failing.to_html())
+    assert_inert(page)
+    assert SEEN in page.text
+    assert "lr 8 -> 0.01 in run y" in page.text
+    assert "warm [up](http://a); then * go" in page.text
+    assert "a" * 32 not in page.text
+    assert "Cause" not in page.text.split("Similar earlier runs")[1][:80], "nothing is known of it"
+    markdown = failing.to_markdown()
+    assert "- **Seen before:** The same failure as in 1 earlier run, the last one \\<b\\>x" in markdown
+    assert "| Run | Date | Finding | Fixed by | Lessons |" in markdown
+    assert "None" not in markdown.split("## Similar earlier runs")[1].split("##")[0]

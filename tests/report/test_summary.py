@@ -97,3 +97,8 @@ def test_what_was_done_is_said_once(failing):
     assert summarize(failing).done == "The bad update was dropped at step 3 and 2 more times; retry step at step 9."
     failing.actions = []
     assert "Done" not in dict(summarize(failing).answers())
+
+
+def test_what_earlier_runs_say_comes_last(failing):
+    failing.findings.append(Finding("run.repeat_of_failure", Severity.INFO, -1, 0, "3 earlier\nruns did so."))
+    assert [*summarize(failing).answers()][-1] == ("Seen before", "3 earlier runs did so.")

@@ -59,3 +59,30 @@ def test_the_store_of_a_run_is_that_of_its_start(make_report: Any, monkeypatch: 
     sink.prepare(make_report())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:2")
     assert sink.delivery_state()["tracking_uri"] == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("sink", "environment", "expected"),
+    [
+        (MlflowSink(), {}, "Default"),
+        (MlflowSink(), {"MLFLOW_EXPERIMENT_NAME": "named"}, "named"),
+        (MlflowSink(), {"MLFLOW_EXPERIMENT_ID": "7"}, None),
+        (MlflowSink(experiment="churn"), {}, "churn"),
+        (MlflowSink(run_id="a"), {}, None),
+        (MlflowSink(), {"MLFLOW_RUN_ID": "a"}, None),
+    ],
+)
+def test_the_experiment_as_far_as_it_is_known_without_asking(
+    sink: MlflowSink,
+    environment: dict[str, str],
+    expected: str | None,
+    make_report: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    sink.prepare(make_report())
+    assert sink.experiment == expected
+    assert sink.store is None
+    assert sink.taken is None

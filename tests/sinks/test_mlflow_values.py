@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from failguard.core.diagnosis import Cause, Diagnosis
-from failguard.core.finding import Status
+from failguard.core.finding import Finding, Severity, Status
 from failguard.core.history import History
 from failguard.runs.entry import entry_from_values
 from failguard.sinks.mlflow_values import (
@@ -174,6 +174,10 @@ def test_note(make_report: Any) -> None:
     report.diagnosis = Diagnosis("s" * 9000, (Cause("x", 0.5),))
     assert len(note(report)) == 8000
     assert "completed" in note(make_report(Status.COMPLETED))
+    assert "Seen before" not in note(make_report(Status.COMPLETED))
+    report = make_report(Status.COMPLETED)
+    report.findings = [Finding("run.repeat_of_failure", Severity.INFO, -1, 0, "1 earlier run <b>did</b>\nso.")]
+    assert "- Seen before: 1 earlier run \\<b\\>did\\</b\\> so." in note(report)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from failguard.detectors.base import replay
 from failguard.detectors.presets import detectors_for
 from failguard.diagnosis.case import Case
 from failguard.diagnosis.causes import KNOWLEDGE, CauseRow
+from failguard.runs import recall
+from failguard.runs.memory_settings import FailureMemory
 from failguard.settings import Settings
 
 __all__ = ["Page", "page", "pages"]
@@ -80,14 +82,26 @@ def _finding(code: str) -> Page:
         "finding",
         finding.meaning,
         severity=str(finding.severity),
-        document=dataset_checks.document(code)
+        document=_document(code)
         if detector is None
         else (inspect.getdoc(type(detector)) or "").partition("\n")[2].strip(),
-        thresholds=dataset_checks.thresholds(code) if detector is None else tuple(_thresholds(detector)),
+        thresholds=_other_thresholds(code) if detector is None else tuple(_thresholds(detector)),
         example=("", "") if detector is None else _example(detector),
         related=tuple(row.code for row in rows),
         remedies=tuple((row.code, _remedy(row)) for row in rows[:MAX_CAUSES]),
     )
+
+
+def _document(code: str) -> str:
+    """Of a finding that no detector makes."""
+    return recall.EXPLAINED if code == recall.CODE else dataset_checks.document(code)
+
+
+def _other_thresholds(code: str) -> tuple[tuple[str, str], ...]:
+    if code != recall.CODE:
+        return dataset_checks.thresholds(code)
+    shown = ("similar_share", "min_failures", "wait_s", "experiments")
+    return tuple((name, str(getattr(FailureMemory(), name))) for name in shown)
 
 
 def _cause(code: str) -> Page:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from failguard.runs.entry import Note, RunEntry
     from failguard.runs.index import RunIndex
+    from failguard.runs.memory_settings import FailureMemory
     from failguard.runs.metrics import LearningMetrics
     from failguard.runs.post_mortems import post_mortem
     from failguard.runs.record import ExperimentRecord
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ExperimentRecord": "failguard.runs.record",
+    "FailureMemory": "failguard.runs.memory_settings",
     "LearningMetrics": "failguard.runs.metrics",
     "Note": "failguard.runs.entry",
     "Registry": "failguard.runs.registry",
@@ -28,6 +30,7 @@ _HOMES = {
 
 __all__ = [
     "ExperimentRecord",
+    "FailureMemory",
     "LearningMetrics",
     "Note",
     "Registry",

@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS runs (
     line TEXT NOT NULL, user TEXT NOT NULL, started_ms INTEGER NOT NULL, signature BLOB, entry TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS runs_started ON runs (started_ms);
+CREATE INDEX IF NOT EXISTS runs_line ON runs (line, outcome, started_ms);
+CREATE INDEX IF NOT EXISTS runs_outcome ON runs (outcome, started_ms);
 CREATE INDEX IF NOT EXISTS runs_fingerprint ON runs (fingerprint) WHERE fingerprint IS NOT NULL;
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """

@@ -27,7 +27,7 @@ from failguard.sinks.mlflow_values import flat_config, setup
 __all__ = ["LOCAL_INDEX", "Memory", "local_index_path"]
 
 LOCAL_INDEX = "index.db"  # in the directory of local records: runs that no MLflow store has
-MAX_FAILED, MAX_GOOD, MAX_PARTIAL = 200, 200, 100  # the newest ones are compared
+MAX_FAILED, MAX_GOOD, MAX_PARTIAL = 100, 100, 50  # the newest ones are compared
 MAX_SAME = 20
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Thread
+from threading import Event, Thread
 from time import monotonic, sleep
 
 from failguard.core.containment import Containment
@@ -16,11 +16,10 @@ from failguard.runs.memory import local_index_path
 from failguard.sinks import mlflow_values as values
 from failguard.sinks.files import LocalRecord
 from failguard.sinks.mlflow import MlflowSink
-from failguard.sinks.mlflow_session import Session
 
 __all__ = ["MemorySink"]
 
-CONNECT_S = 60.0  # for MLflow to open the store
+LOOK_EVERY_S = 0.2  # whether MLflow has opened the store
 LOOK_BACK = 1_000  # of the newest runs of the store
 REFRESH_S = 60.0  # of taking in what others have run; the next run goes on
 SHARE = 0.2  # of that time spent working, so that training keeps the interpreter
@@ -46,6 +45,7 @@ class MemorySink:
         self._mlflow = mlflow
         self._local = local
         self._containment = containment
+        self._over = Event()
 
     def start(self, report: RunReport) -> None:
         """Take in the runs of others, on a thread that nobody waits for."""
@@ -57,6 +57,7 @@ class MemorySink:
 
     def finish(self, report: RunReport) -> None:
         """Remember the run."""
+        self._over.set()
         self._on_thread(lambda: self._remember(report), "index").join(WAIT_S)
 
     def _on_thread(self, work: Callable[[], None], what: str) -> Thread:
@@ -72,11 +73,10 @@ class MemorySink:
 
         mlflow = self._mlflow
         assert mlflow is not None
-        began = at = monotonic()
         while mlflow.location is None:  # MLflow may be making or migrating the database
-            if monotonic() - began > CONNECT_S:
+            if self._over.wait(LOOK_EVERY_S):
                 return
-            sleep(0.2)
+        began = at = monotonic()
 
         def pause(read: int) -> None:
             nonlocal at
@@ -107,29 +107,16 @@ class MemorySink:
         session = None if self._mlflow is None else self._mlflow.taken
         try:
             if session is not None:
-                RunIndex.for_store(session.uri).put([_entry_of_store(session)])
+                from failguard.runs.store import MlflowReader
+
+                entry = MlflowReader(session.uri).run(str(session.run_id))
+                if entry is not None:
+                    RunIndex.for_store(session.uri).put([entry])
             elif self._local is not None and self._local.location is not None:
                 experiment = None if self._mlflow is None else self._mlflow.experiment
                 RunIndex(local_index_path(self._local)).put([_entry_of_record(report, experiment)])
         except Exception as error:  # noqa: BLE001 - as above
             logger.info("failguard: this run could not be put into the index: %s", error)
-
-
-def _entry_of_store(session: Session) -> RunEntry:
-    """The run as the store has it."""
-    run = session.client.get_run(session.run_id)
-    return entry_from_values(
-        run_id=run.info.run_id,
-        experiment_id=run.info.experiment_id,
-        experiment=session.client.get_experiment(run.info.experiment_id).name,
-        name=run.info.run_name or "",
-        mlflow_status=run.info.status,
-        started_ms=run.info.start_time,
-        ended_ms=run.info.end_time,
-        tags=run.data.tags,
-        params=run.data.params,
-        metrics=run.data.metrics,
-    )
 
 
 def _entry_of_record(report: RunReport, experiment: str | None) -> RunEntry:

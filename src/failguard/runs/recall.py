@@ -18,9 +18,24 @@ from failguard.runs.entry import RunEntry
 from failguard.runs.memory_settings import FailureMemory
 from failguard.runs.similarity import CLOSE, Likeness, Values, changes, entry_values, likeness, what
 
-__all__ = ["CODE", "CONFIGURED_CAUSES", "Recollection", "recall", "recall_failure", "went_well"]
+__all__ = ["CODE", "CONFIGURED_CAUSES", "EXPLAINED", "Recollection", "recall", "recall_failure", "went_well"]
 
 CODE = "run.repeat_of_failure"
+EXPLAINED = """It is looked for twice, in the local index of the MLflow store and beside the local records.
+
+Before training, as ``info``: earlier runs of the same line of work failed with a configuration like this one. Compared
+are the values of the configuration, the model, the optimizer and the loss; seeds, names, paths, devices and workers are
+not. Numbers agree by the logarithm of their ratio (1 where equal, 0.7 at a factor of two, 0 from ten), everything else
+is equal or not, and another model or optimizer is another configuration. The mean has to reach ``similar_share``, and
+each value that the cause depends on has to be within a factor of two, or beyond in the bad direction. Values that set
+failed and good runs apart are named. It is silent where the configuration was not to blame, where a good run is nearer,
+and where the same configuration went well more often, or more recently.
+
+At the end of a failing run, as ``warning``: its fingerprint is that of an earlier failure. It covers the root finding,
+the cause, the module's role, the phase, the exception's type, text and place, the optimizer and the power of ten of its
+rate. It is never the root, and no policy acts on it.
+
+The thresholds are fields of ``FailureMemory``. ``FailGuard(memory=False)`` looks for nothing and remembers nothing."""
 MAX_RUNS = 5
 MAX_LESSONS = 2
 MAX_CHANGES = 3
@@ -46,7 +61,9 @@ CONFIGURED_CAUSES = frozenset(
 )
 # Findings that a configuration can be behind where no cause was named.
 _OF_LEARNING = ("loss.", "gradient.", "weights.", "update.", "activation.", "metric.overfitting", "amp.")
-_UNSTABLE = ("loss.divergence", "loss.non_finite", "gradient.exploding", "gradient.non_finite", "weights.non_finite")
+_UNSTABLE = frozenset(
+    {"loss.divergence", "loss.non_finite", "gradient.exploding", "gradient.non_finite", "weights.non_finite"}
+)
 _VALUES = {row.code: frozenset(row.config) for row in KNOWLEDGE}
 # Where a value further in this direction is worse still.
 _WORSE: Mapping[str, Mapping[str, int]] = {
@@ -115,7 +132,7 @@ def recall(values: Values, entries: Sequence[RunEntry], memory: FailureMemory) -
         if entry.failed and _is_configured(entry):
             tried = entry_values(entry, memory)
             if _same_kind(values, tried):
-                groups[str(entry.finding)].append((entry, tried))
+                groups[entry.cause or str(entry.finding)].append((entry, tried))
     best: Recollection | None = None
     for failed in groups.values():
         found = _warning(values, failed, good, memory)
@@ -156,7 +173,8 @@ def _warning(
     memory: FailureMemory,
 ) -> Recollection | None:
     """What one kind of failure has to say."""
-    good = [(entry, tried) for entry, tried in good if failed[0][0].finding not in entry.findings]
+    symptoms = {entry.finding for entry, _ in failed}
+    good = [(entry, tried) for entry, tried in good if symptoms.isdisjoint(entry.findings)]
     decisive = frozenset(name for entry, _ in failed for name in _decisive(entry))
     split = next(iter(splits([v for _, v in failed], [v for _, v in good], decisive)), None)
     if split is not None and split.is_good(values):
@@ -175,11 +193,14 @@ def _warning(
         key=lambda o: (o[0], o[1].started_at),
         reverse=True,
     )
-    if others and _works(near, others, fails):
+    if others and _works([(likeness(values, tried).share, entry) for _, entry, tried in near], others, fails):
         return None
     newest = sorted((entry for _, entry, _ in near), key=lambda e: e.started_at, reverse=True)
-    code = str(newest[0].finding)
-    parts = [f"{_did(_runs(len(near)), newest, code)}{_why(near, split if fails else None, decisive, code)}"]
+    done = _done(newest)
+    parts = [
+        f"{_runs(len(near))} with a configuration like this {done}{_by_step(newest)}"
+        f"{_why(near, split if fails else None, decisive, done)}"
+    ]
     helped = [_nearest(others, split)] if others else []
     if helped:
         parts.append(_helped(values, helped[0], split, decisive))
@@ -202,15 +223,15 @@ def _nearest(others: Sequence[tuple[float, RunEntry, Values]], split: Split | No
 
 
 def _works(
-    near: Sequence[tuple[float, RunEntry, Values]], others: Sequence[tuple[float, RunEntry, Values]], fails: bool
+    near: Sequence[tuple[float, RunEntry]], others: Sequence[tuple[float, RunEntry, Values]], fails: bool
 ) -> bool:
-    """Whether what went well speaks louder."""
-    worst, best = near[0][0], others[0][0]
+    """Whether what went well speaks louder. Nearness counts as it is, without the bad direction."""
+    worst, best = max(share for share, _ in near), others[0][0]
     if best < worst - ROUNDING or (fails and best < 1.0 - ROUNDING):
         return False
     if best > worst + ROUNDING:
         return True
-    failed = [entry.started_at for share, entry, _ in near if share >= worst - ROUNDING]
+    failed = [entry.started_at for share, entry in near if share >= worst - ROUNDING]
     well = [entry.started_at for share, entry, _ in others if share >= worst - ROUNDING]
     return len(well) > len(failed) or max(well) > max(failed)
 
@@ -271,19 +292,26 @@ def _runs(n: int) -> str:
     return f"{count(n)} earlier run{'s' if n > 1 else ''}"
 
 
-def _did(runs: str, failed: Sequence[RunEntry], code: str) -> str:
-    done = _DID.get(code, f"failed with {one_line(code, 80)}")
+def _done(failed: Sequence[RunEntry]) -> str:
+    """What the runs did; runs that fail for one cause may show it otherwise."""
+    codes = {str(entry.finding) for entry in failed}
+    if len(codes) > 1:
+        return "diverged" if codes <= _UNSTABLE else "failed"
+    (code,) = codes
+    return _DID.get(code, f"failed with {one_line(code, 80)}")
+
+
+def _by_step(failed: Sequence[RunEntry]) -> str:
     steps = [e.steps for e in failed if e.steps is not None and e.status in ("stopped", "failed")]
-    by = f" by step {count(max(steps))}" if steps and len(steps) == len(failed) else ""
-    return f"{runs} with a configuration like this {done}{by}"
+    return f" by step {count(max(steps))}" if steps and len(steps) == len(failed) else ""
 
 
 def _why(
-    near: Sequence[tuple[float, RunEntry, Values]], split: Split | None, decisive: Collection[str], code: str
+    near: Sequence[tuple[float, RunEntry, Values]], split: Split | None, decisive: Collection[str], done: str
 ) -> str:
     """The value that decides: what sets good and failed runs apart, else what the cause depends on."""
     if split is not None:
-        done, well = _DID.get(code, "failed"), _well(code)
+        well = _well(str(near[0][1].finding))
         told = f"{split.failing_side} {done} {split.failed} of {split.failed_of}"
         return f" ({_safe(f'{told}, {split.good_side} {well} {split.good} of {split.good_of}', 300)})"
     tried = near[0][2]

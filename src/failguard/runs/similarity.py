@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from failguard.core.redaction import REDACTED
+from failguard.core.secret_keys import is_secret_key, words
 from failguard.diagnosis.configuration import NAMES
 from failguard.report.plain import plain
 from failguard.runs.entry import RunEntry
@@ -25,69 +26,14 @@ MAX_TEXT = 200  # characters of a text that is compared
 GATES = ("model", "optimizer")  # another one makes another configuration
 
 # Names that say nothing of how a run trains, by the words they are made of.
-_NEVER = frozenset(
-    [
-        "seed",
-        "seeds",
-        "rng",
-        "path",
-        "paths",
-        "dir",
-        "directory",
-        "folder",
-        "file",
-        "files",
-        "filename",
-        "url",
-        "uri",
-        "checkpoint",
-        "checkpoints",
-        "ckpt",
-        "logdir",
-        "log",
-        "logs",
-        "logger",
-        "logging",
-        "verbose",
-        "verbosity",
-        "progress",
-        "worker",
-        "workers",
-        "device",
-        "devices",
-        "gpu",
-        "gpus",
-        "accelerator",
-        "cuda",
-        "host",
-        "hostname",
-        "port",
-        "rank",
-        "threads",
-        "prefetch",
-        "pin",
-        "persistent",
-        "timestamp",
-        "date",
-        "uuid",
-        "wandb",
-        "mlflow",
-        "tensorboard",
-        "debug",
-        "notes",
-        "note",
-        "comment",
-        "tags",
-        "project",
-        "entity",
-        "user",
-        "resume",
-    ]
+_NEVER = words(
+    "seed seeds rng path paths dir directory folder file files filename url uri checkpoint checkpoints ckpt logdir log"
+    " logs logger logging verbose verbosity progress worker workers device devices gpu gpus accelerator cuda host"
+    " hostname port rank threads prefetch pin persistent timestamp date uuid wandb mlflow tensorboard debug notes note"
+    " comment tags project entity user resume"
 )
-_NEVER_ALONE = frozenset(("name", "id", "version", "random_state", "world_size", "num_nodes", "time", "run", "output"))
-_NAMED_BY = frozenset(
-    ["run", "experiment", "exp", "job", "group", "study", "trial"]
-)  # run_name, trial_id: who, not how
+_NEVER_ALONE = words("name id version random_state world_size num_nodes time run output")
+_NAMED_BY = words("run experiment exp job group study trial")  # run_name, trial_id: who, not how
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PLACE = re.compile(r"^(?:~|\.{0,2}[/\\]|[A-Za-z]:[/\\])|://")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
@@ -100,8 +46,9 @@ class Likeness:
 
     Attributes:
         share: Mean agreement over what is compared, 0 to 1; 0 with another model or optimizer, or nothing to compare.
-        agreement: Name to agreement, 0 to 1. For numbers it falls with the logarithm of their ratio: 1 where they are
-            equal, 0.7 at a factor of two, 0 from a factor of ten. Everything else is equal or not.
+        agreement: Name to agreement, 0 to 1, without the model and the optimizer. For numbers it falls with the
+            logarithm of their ratio: 1 where they are equal, 0.7 at a factor of two, 0 from a factor of ten. Everything
+            else is equal or not.
     """
 
     share: float
@@ -137,7 +84,9 @@ def values_of(config: Mapping[str, Any], setup: Mapping[str, Any], memory: Failu
         found[name] = comparable
     if "optimizer" not in found:
         named = (_comparable(v) for name, v in config.items() if what(name) == "optimizer")
-        found.update({"optimizer": value for value in named if value is not None})
+        optimizer = next((value for value in named if value is not None), None)
+        if optimizer is not None:
+            found["optimizer"] = optimizer
     return found
 
 
@@ -154,17 +103,20 @@ def likeness(new: Values, old: Values) -> Likeness:
     """
     for gate in GATES:
         if gate in new and gate in old and new[gate] != old[gate]:
-            return Likeness(0.0, {gate: 0.0})
+            return Likeness(0.0, {})
     agreement = {}
-    meanings = {meaning: name for name in reversed(old) if (meaning := what(name)) in NAMES}
-    for name, value in new.items():
-        there = name if name in old else meanings.get(what(name))
+    for name, value in ((n, v) for n, v in new.items() if n not in GATES):
+        there = name if name in old else _under_another_name(name, old)
         if there is not None:
             agreement[name] = _agreement(value, old[there])
         elif name not in _SETUP:  # what the adapter could not read there is not known
             agreement[name] = 0.0
-    share = sum(agreement.values()) / len(agreement) if any(n not in GATES for n in agreement) else 0.0
-    return Likeness(share, agreement)
+    return Likeness(sum(agreement.values()) / len(agreement) if agreement else 0.0, agreement)
+
+
+def _under_another_name(name: str, values: Values) -> str | None:
+    meaning = what(name)
+    return next((other for other in values if what(other) == meaning), None) if meaning in NAMES else None
 
 
 def changes(old: Values, new: Values, first: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
@@ -182,6 +134,7 @@ def changes(old: Values, new: Values, first: Collection[str] = ()) -> dict[str, 
     return dict(sorted(found.items(), key=lambda pair: what(pair[0]) not in first))
 
 
+@lru_cache(maxsize=4096)
 def what(name: str) -> str:
     """The meaning of a value by its usual names: ``"opt.lr"`` -> ``"learning_rate"``; else its own last name."""
     last = name.rsplit(".", 1)[-1].lower().replace("-", "_")
@@ -199,11 +152,11 @@ def matters(name: str, memory: FailureMemory) -> bool:
 
 @lru_cache(maxsize=4096)
 def _says_nothing(name: str) -> bool:
-    words = [w.lower() for w in _WORD.findall(name.rsplit(".", 1)[-1][-200:])]
-    last = "_".join(words)
-    if not words or not _NEVER.isdisjoint(words):
+    parts = [w.lower() for w in _WORD.findall(name.rsplit(".", 1)[-1][-200:])]
+    last = "_".join(parts)
+    if not parts or not _NEVER.isdisjoint(parts) or is_secret_key(name):
         return True
-    if words[-1] in ("name", "id") and not _NAMED_BY.isdisjoint(words):
+    if parts[-1] in ("name", "id") and not _NAMED_BY.isdisjoint(parts):
         return True
     return last in _NEVER_ALONE and ("." not in name or last != "name")  # optimizer.name is another matter
 
@@ -239,11 +192,11 @@ def _agreement(a: Any, b: Any) -> float:
         return 1.0
     if isinstance(a, bool) or isinstance(b, bool) or not (isinstance(a, float) and isinstance(b, float)):
         return 0.0
-    if a * b <= 0.0 or a / b == 0.0:
+    if a == 0.0 or b == 0.0 or (a > 0.0) != (b > 0.0):
         return 0.0
-    return max(0.0, 1.0 - abs(math.log10(abs(a / b)))) if math.isfinite(a / b) else 0.0
+    return max(0.0, 1.0 - abs(math.log10(abs(a)) - math.log10(abs(b))))
 
 
 _SETUP = frozenset(
-    ["model", "parameters", "optimizer", "learning_rate", "schedule", "clipping", "loss", "batch_size"]
+    ("model", "parameters", "optimizer", "learning_rate", "schedule", "clipping", "loss", "batch_size")
 )  # names of `failguard.sinks.mlflow_values.setup`
