@@ -234,7 +234,7 @@ def main() -> None:
         ["postmortem", repeated.run_id],
     ):
         print(f"\n$ failguard {' '.join(words)}\n", flush=True)
-        sys.argv = ["failguard", *words, "--tracking-uri", STORE]
+        sys.argv = ["failguard", *words, "--store", STORE]
         try:
             failguard()
         except SystemExit as ending:

@@ -79,7 +79,7 @@ def test_pivot_master(run: Make) -> None:
     ]
     (award,) = awards(LearningMetrics(runs))
     assert (award.name, award.members, award.runs) == ("Pivot Master", ("bob",), ("a2", "a3"))
-    assert award.why == "1 pivot, the last in a: lr 0.1 -> 0.01."
+    assert award.why == "1 pivot, the last in a: lr 0.1 → 0.01."
     later = run("c3", "s", 4, line="c", config={"lr": 0.1}, approach="nets", user="ada")
     assert given([*runs, later])["Pivot Master"] == (("ada", "bob"), ("c1", "a2", "a3", "c3"))
 

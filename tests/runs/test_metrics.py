@@ -231,7 +231,7 @@ class _Registry:
 def test_from_a_registry(history: list[RunEntry]) -> None:
     registry = _Registry(history)
     m = LearningMetrics.from_registry(registry, "churn", since=MONDAY, member="bob")  # type: ignore[arg-type]
-    assert registry.asked == {"experiment": "churn", "since": MONDAY, "until": None}
+    assert registry.asked == {"experiment": "churn", "since": MONDAY, "until": None, "refresh": True}
     assert len(m.judged) == 5
 
 

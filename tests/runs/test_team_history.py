@@ -178,7 +178,7 @@ def test_what_is_printed(history: History) -> None:
         "60 runs, 2026-01-05 to 2026-02-16",
         "  Velocity    10 a week. 60 runs started in 6 weeks.",
         "  Repeats     62 %. 8 of 13 failures had the fingerprint of an earlier run.",
-        "Pivot Master       bob      5 pivots, the last in ranker: lr 3.0 -> 0.03.",
+        "Pivot Master       bob      5 pivots, the last in ranker: lr 3 → 0.03.",
         "# Post-Mortem: ranker data=raw",
         "**Classification**: wasteful (proposed)",
     ):

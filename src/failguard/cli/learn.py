@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from failguard.cli.runs_store import Json, NoRefresh, Store, open_registry
+
 if TYPE_CHECKING:
     from failguard.runs.digest import Digest
     from failguard.runs.metrics import LearningMetrics
@@ -45,8 +47,9 @@ def learn(
         list[str] | None, typer.Option(metavar="ADDRESS", help="Send it there, in Apprise syntax, such as slack://...")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Name the runs behind each number.")] = False,
-    tracking_uri: Annotated[str | None, typer.Option(help="The MLflow store.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: Json = False,
+    store: Store = None,
+    no_refresh: NoRefresh = False,
 ) -> None:
     """Show what the runs of a team taught: learning metrics, repeated failures, lessons, awards."""
     from datetime import UTC, datetime
@@ -56,7 +59,6 @@ def learn(
     from failguard.runs.awards import awards
     from failguard.runs.digest import digest as make_digest
     from failguard.runs.metrics import LearningMetrics
-    from failguard.runs.registry import Registry
     from failguard.runs.when import moment
 
     if digest is None and (output is not None or send):
@@ -69,8 +71,10 @@ def learn(
     zone = now.astimezone().tzinfo or UTC
     first = moment(since, now)
     last = moment(until, now, is_end=True) or (now if first is not None or digest is not None else None)
-    registry = Registry(tracking_uri)
-    metrics = LearningMetrics.from_registry(registry, experiment, first, last, member, member_tag=member_tag, zone=zone)
+    registry = open_registry(store, no_refresh=no_refresh)
+    metrics = LearningMetrics.from_registry(
+        registry, experiment, first, last, member, member_tag=member_tag, zone=zone, refresh=False
+    )
     if digest is not None:
         assert last is not None
         _digest(make_digest(metrics, digest.value, last, experiment=experiment), output, send or [], as_json)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from failguard.cli.runs_store import Json, Store, open_registry
+
 if TYPE_CHECKING:
     from failguard.runs.registry import Registry
 
@@ -31,21 +33,20 @@ def postmortem(
     wasteful: Annotated[bool, typer.Option("--wasteful", help="State that it repeats what was known.")] = False,
     system: Annotated[bool, typer.Option("--system", help="State that it came from the machine.")] = False,
     record_dir: Annotated[Path, typer.Option(help="Where local records are.")] = Path("failguard_runs"),
-    tracking_uri: Annotated[str | None, typer.Option(help="The MLflow store of the run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Json = False,
+    store: Store = None,
 ) -> None:
     """Write the post-mortem of a run, filled in from its record. No names in it."""
     from failguard.cli.output import print_json, write
     from failguard.errors import InputError
     from failguard.runs.post_mortem_apply import state_kind
     from failguard.runs.post_mortems import post_mortem
-    from failguard.runs.registry import Registry
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     kinds = [name for name, on in (("productive", productive), ("wasteful", wasteful), ("system", system)) if on]
     if len(kinds) > 1:
         raise InputError(f"--{kinds[0]} and --{kinds[1]} are given: a failure is of one kind.")
-    registry = Registry(tracking_uri)
+    registry = open_registry(store)
     if apply is not None:
         if kinds:
             raise InputError(f"--apply and --{kinds[0]} are given: state the kind in the file.")

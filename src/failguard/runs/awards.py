@@ -109,7 +109,7 @@ def _pivot_master(metrics: LearningMetrics) -> Award | None:
     best = [member for member, pivots in by_member.items() if len(pivots) == most]
     told = [pivot for member in best for pivot in by_member[member]]
     failure, success = told[-1]
-    changes = ", ".join(f"{n} {a} -> {b}" for n, (a, b) in list(changed_values(failure, success).items())[:3])
+    changes = ", ".join(str(change) for change in changed_values(failure, success)[:3])
     why = f"{count(most)} pivot{'s' if most > 1 else ''}, the last in {success.line}: {changes or success.approach}."
     runs = {e.run_id: e for pivot in told for e in pivot}
     return Award("Pivot Master", rule, _names(best), why, _ids(sorted(runs.values(), key=start_of)))

@@ -107,6 +107,7 @@ class LearningMetrics:
         *,
         member_tag: str = DEFAULT_MEMBER_TAG,
         zone: tzinfo = UTC,
+        refresh: bool = True,
     ) -> LearningMetrics:
         """The metrics of a registry's runs.
 
@@ -114,13 +115,14 @@ class LearningMetrics:
             registry: The registry.
             experiment: Only runs of this experiment; ``None``: all.
             since, until, member, member_tag, zone: See the class.
+            refresh: Bring the registry's index up to date first.
 
         Raises:
             InputError: There is no such experiment, or no run of such a member; near names are named.
         """
         since, until = _bounds(since, until)
         found = cls(
-            registry.list(experiment=experiment, since=since, until=until),
+            registry.list(experiment=experiment, since=since, until=until, refresh=refresh),
             since=since,
             until=until,
             member_tag=member_tag,

@@ -38,6 +38,7 @@ _IN_VALUES = frozenset(
 MOST_SIMILAR = 5
 MOST_EVENTS = 12
 MOST_CHANGES = 6
+MAX_VALUE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,10 +283,13 @@ def _values_of_cause(report: RunReport | None) -> dict[str, Any]:
 
 def _changes(before: RunEntry, after: RunEntry) -> str:
     """``"lr=0.03 (before: 0.3)"`` for each value that differs."""
-    parts = [
-        f"{name}={_short(b)} (before: {_short(a)})" if b is not None else f"without {name} (before: {_short(a)})"
-        for name, (a, b) in list(changed_values(before, after).items())[:MOST_CHANGES]
-    ]
+    parts = []
+    for change in changed_values(before, after)[:MOST_CHANGES]:
+        old, new = (text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…" for text in change.texts)
+        if not change.in_after:
+            parts.append(f"without {change.name} (before: {old})")
+        else:
+            parts.append(f"{change.name}={new}" + (f" (before: {old})" if change.in_before else " (before: not set)"))
     return ", ".join(parts)
 
 
@@ -293,7 +297,7 @@ def _short(value: Any) -> str:
     if value is None:
         return "none"
     text = number(value) if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
 
 
 def _clock(time: datetime) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from failguard.diagnosis.configuration import facts_of
 from failguard.diagnosis.wording import number
 from failguard.report.plain import plain
+from failguard.runs.compare import Change, changes
 from failguard.runs.entry import RunEntry
 
 __all__ = ["Region", "changed_values", "region_of", "tells_nothing"]
@@ -87,21 +88,15 @@ def region_of(entry: RunEntry) -> Region | None:
     return Region(_word(values), _word(names) if names else None)
 
 
-def changed_values(before: RunEntry, after: RunEntry) -> dict[str, tuple[Any, Any]]:
-    """What differs between two runs: in their configurations, and in what the adapter read of both.
+def changed_values(before: RunEntry, after: RunEntry) -> list[Change]:
+    """What differs between two runs in what decides how they learn: without seeds, names, paths and the like.
 
-    Returns:
-        Name to the two values, ``None`` for one that is absent. Seeds, names and paths are left out.
+    What the adapter read counts where it read both and no configuration names it.
     """
-    a, b = before.config, after.config
-    names = [n for n in dict.fromkeys((*a, *b)) if not tells_nothing(n, a.get(n, b.get(n)))]
-    found = {n: (a.get(n), b.get(n)) for n in names if _differ(a.get(n), b.get(n))}
+    found = [c for c in changes(before.config, after.config) if not tells_nothing(c.name, c.after or c.before)]
     told = {word for entry in (before, after) for word in _told_by_config(entry)}
-    for name in _SETUP:
-        x, y = before.setup.get(name), after.setup.get(name)
-        if name not in told and None not in (x, y) and _differ(x, y):
-            found.setdefault(name, (x, y))
-    return found
+    names = [n for n in _SETUP if n in before.setup and n in after.setup and n not in told]
+    return found + changes(*({n: entry.setup[n] for n in names} for entry in (before, after)))
 
 
 def _told_by_config(entry: RunEntry) -> Iterator[str]:
@@ -119,12 +114,6 @@ def _told_by_config(entry: RunEntry) -> Iterator[str]:
 
 def _word(values: Mapping[str, Any]) -> str:
     return json.dumps({name: _bucket(value) for name, value in values.items()}, sort_keys=True)
-
-
-def _differ(a: Any, b: Any) -> bool:
-    if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
-        return False
-    return bool(plain(a) != plain(b))
 
 
 def _bucket(value: Any, depth: int = 0) -> Any:
