@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
+from failguard.diagnosis.wording import count
 from failguard.errors import InputError
 from failguard.report.run_report import RunReport
 from failguard.trials.results import Outcome, Replay, Trial, Verification
@@ -95,6 +96,8 @@ def _try(
     for i, (trial, change) in enumerate(todo):
         tell(found)
         _try_one(capsule, which, trial, change, steps, _share(until, len(todo) - i), original, shown)
+        if which and trial.removed is not None:
+            trial.sentence += f" (from step {count(capsule.moments[which][0])} of the run on)"
     judged = [trial for trial, _ in todo if trial.removed is not None]
     helped = [trial for trial in judged if trial.removed]
     if helped:
