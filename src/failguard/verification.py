@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from failguard.core.capsule import FOLDER, CapsuleInfo
+from failguard.core.capsule import FOLDER, CapsuleInfo, CapsuleRefused
 from failguard.core.host import WritesCapsule
 from failguard.core.log import logger
 from failguard.report.run_report import RunReport
@@ -49,11 +49,16 @@ def keep_and_verify(
 def _in_folder(
     folder: Path, report: RunReport, host: WritesCapsule, failed_step: int | None, runs_trials: bool
 ) -> Verification | None:
-    info = host.write_capsule(folder, failed_step)
+    try:
+        info = host.write_capsule(folder, failed_step)
+    except CapsuleRefused as refusal:
+        report.notes.append(f"Remedies cannot be tried: {refusal}.")
+        return None
     if info is None:
         return None
     write_report(folder, report)
-    report.notes.append(_describe(info, folder))
+    if "local" in report.locations:
+        report.notes.append(_describe(info, folder))
     if not runs_trials:
         return None
     logger.info("failguard: the remedies are tried in a process of their own, for at most %g s.", LIMIT_S)

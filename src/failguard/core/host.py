@@ -55,5 +55,8 @@ class WritesCapsule(Protocol):
             failed_step: Step of the first finding at error or above.
 
         Returns:
-            What was written; ``None`` where nothing was kept.
+            What was written; ``None`` where nothing was to be kept.
+
+        Raises:
+            CapsuleRefused: Nothing could be kept; the text says why.
         """

@@ -52,7 +52,7 @@ class Capture:
         self._failing: tuple[int, Any] | None = None
         self._bytes = 0
         self.wants_batch = True
-        self.notes: list[str] = ["In Keras only the first batches and the failing one are kept."]
+        self.notes: list[str] = []
 
     def see(self, batch: Any, step: int) -> None:
         """The newest batch.
@@ -80,7 +80,7 @@ class Capture:
         if batch is not None and all(step != known for known, _ in self._kept):
             self._failing = step, _arrays(batch)
 
-    def write(self, folder: Path, losses: Series, failed_step: int | None) -> CapsuleInfo | None:
+    def write(self, folder: Path, losses: Series, failed_step: int | None) -> CapsuleInfo:
         """Write the capsule.
 
         Args:
@@ -89,14 +89,15 @@ class Capture:
             failed_step: Step of the first finding at error or above.
 
         Returns:
-            What is in it; ``None`` where no batch was seen.
+            What is in it.
 
         Raises:
+            CapsuleRefused: No batch was seen.
             OSError: It cannot be written.
         """
         kept = [*self._kept, *([self._failing] if self._failing is not None else [])]
         if not kept:
-            return None
+            raise CapsuleRefused(" ".join(["no batch was kept.", *self.notes]).rstrip("."))
         known = dict(zip(losses.steps.tolist(), losses.values.tolist(), strict=True))
         batches = [{"step": step, "batch": batch, "loss": known.get(step)} for step, batch in kept]
         folder.mkdir(parents=True, exist_ok=True)

@@ -109,13 +109,17 @@ class FitWatch:
                 "Losses and gradients per step are not seen: the tap could not be put on. Epoch logs are watched."
             )
 
-    def _start_capture(self) -> None:
+    def _start_capture(self, built_in_step: bool = False) -> None:
         """Keep the model as it is now, where remedies are to be tried."""
         if not self._wants_capture:
             return
         self._wants_capture = False
         try:
             self._capture = Capture(self._model, self._facts, self._guard.step)
+            if built_in_step:
+                self._capture.notes.append(
+                    "The model was built in its first step, so trials begin with the weights after that step."
+                )
         except CapsuleRefused as refusal:
             self._guard.note(f"Remedies cannot be tried after a failure: {refusal}.")
 
@@ -177,7 +181,7 @@ class FitWatch:
         self._take_in(rows)
         newest = guard.step - 1
         if self._wants_capture and self._facts.model.parameters is not None and self._has_weights_in_epoch:
-            guard.containment.run("capture", self._start_capture)  # built in the first step: from the second one on
+            guard.containment.run("capture", self._start_capture, built_in_step=True)
         elif self._capture is not None and self._capture.wants_batch and guard.failed_at is None:
             guard.containment.run("capture", self._capture.see, tap.batch(), newest)
         if reader is None or guard.should_stop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,16 @@ from failguard.core.label_counts import LabelCounts
 from failguard.core.reading_pace import ReadingPace
 from failguard.torch.measure import is_finite
 
-__all__ = ["BatchReader", "batch_size", "non_finite_part", "non_finite_rows", "split", "tensors"]
+__all__ = [
+    "BatchReader",
+    "batch_size",
+    "mapped",
+    "non_finite_part",
+    "non_finite_rows",
+    "rebuilt",
+    "split",
+    "tensors",
+]
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the record
@@ -50,6 +59,27 @@ def tensors(batch: Any, depth: int = 0) -> Iterator[Tensor]:
     elif hasattr(batch, "__dict__") and not callable(batch):
         for value in vars(batch).values():
             yield from tensors(value, depth + 2)
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A nest of mappings and sequences with every tensor changed. Other objects stay as they are."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return rebuilt(value, {k: mapped(v, change) for k, v in value.items()})
+    if isinstance(value, list | tuple):
+        return rebuilt(value, [mapped(v, change) for v in value])
+    return value
+
+
+def rebuilt(like: Any, content: Any) -> Any:
+    """Content in a container of the kind of another one, as far as that can be made."""
+    try:
+        if isinstance(like, tuple) and hasattr(like, "_fields"):
+            return type(like)(*content)
+        return type(like)(content)
+    except Exception:  # noqa: BLE001 - a class of the user's
+        return content
 
 
 def split(batch: Any) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from failguard.core.capsule import BATCHES_BYTES, MODEL_SHARE, WINDOW_STEPS, Cap
 from failguard.core.facts import Facts
 from failguard.core.history import Series
 from failguard.resources import available_memory_bytes
-from failguard.torch.batches import tensors
+from failguard.torch.batches import mapped, tensors
 from failguard.torch.hooks import TracelessHook
 from failguard.torch.protect import random_state
 from failguard.torch.snapshot import named_tensors
@@ -142,7 +142,7 @@ class Capture:
         groups = [[_plain_settings(g) for g in o.param_groups] for o in self._optimizers]
         moment.kept.append(Kept(step, _copied(batch), before, groups, _bytes_of(tensors(batch))))
 
-    def write(self, folder: Path, losses: Series, failed_step: int | None) -> CapsuleInfo | None:
+    def write(self, folder: Path, losses: Series, failed_step: int | None) -> CapsuleInfo:
         """Write the capsule.
 
         Args:
@@ -151,14 +151,15 @@ class Capture:
             failed_step: Step of the first finding at error or above.
 
         Returns:
-            What is in it; ``None`` where no batch was seen.
+            What is in it.
 
         Raises:
+            CapsuleRefused: No batch was seen.
             OSError: It cannot be written.
         """
         moments = [m for m in (self._start, *self._recent) if m.kept]
         if not moments:
-            return None
+            raise CapsuleRefused(" ".join(["no batch was kept.", *self.notes]).rstrip("."))
         known = dict(zip(losses.steps.tolist(), losses.values.tolist(), strict=True))
         if len(losses) > len(known):
             first = self._start.step
@@ -284,7 +285,9 @@ def _plain_settings(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copied(batch: Any) -> Any:
-    """A loader may use its buffers again."""
+    """A loader may use its buffers again. Of a view only what it shows is copied."""
+    if isinstance(batch, Tensor | Mapping | list | tuple):
+        return mapped(batch, lambda t: t.detach().clone())
     try:
         return copy.deepcopy(batch)
     except Exception:  # noqa: BLE001 - a class of the user's that cannot be copied is kept as it is

@@ -8,27 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from failguard.torch.batches import TARGET_KEYS, batch_size, split, tensors
+from failguard.torch.batches import TARGET_KEYS, batch_size, mapped, rebuilt, split, tensors
 
 __all__ = ["Scale", "scale_of", "scaled", "to_device", "without_bad_rows"]
 
 ABSURD = 1e3  # times the median of the largest magnitudes of all recorded rows
 
 Scale = tuple[Tensor, Tensor]
-
-
-def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A nest of mappings and sequences with every tensor changed. Other objects stay as they are."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        changed = {k: mapped(v, change) for k, v in value.items()}
-        return changed if type(value) is dict else _like(value, changed)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(mapped(v, change) for v in value))
-    if isinstance(value, list | tuple):
-        return type(value)(mapped(v, change) for v in value)
-    return value
 
 
 def to_device(batch: Any, device: str) -> Any:
@@ -45,9 +31,9 @@ def with_inputs(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return change(tensor) if tensor.is_floating_point() else tensor
 
     if isinstance(batch, Mapping):
-        return _like(batch, {k: v if k in TARGET_KEYS else mapped(v, of_inputs) for k, v in batch.items()})
+        return rebuilt(batch, {k: v if k in TARGET_KEYS else mapped(v, of_inputs) for k, v in batch.items()})
     if isinstance(batch, list | tuple) and len(batch) >= 2:
-        return _like(batch, [*(mapped(v, of_inputs) for v in batch[:-1]), batch[-1]])
+        return rebuilt(batch, [*(mapped(v, of_inputs) for v in batch[:-1]), batch[-1]])
     return mapped(batch, of_inputs)
 
 
@@ -59,9 +45,9 @@ def with_targets(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
     if isinstance(batch, Mapping):
         key = next((k for k in TARGET_KEYS if k in batch), None)
-        return _like(batch, {k: mapped(v, of_targets) if k == key else v for k, v in batch.items()})
+        return rebuilt(batch, {k: mapped(v, of_targets) if k == key else v for k, v in batch.items()})
     if isinstance(batch, list | tuple) and len(batch) >= 2:
-        return _like(batch, [*batch[:-1], mapped(batch[-1], of_targets)])
+        return rebuilt(batch, [*batch[:-1], mapped(batch[-1], of_targets)])
     return batch
 
 
@@ -122,13 +108,3 @@ def _magnitudes(batch: Any) -> Tensor | None:
         return None
     largest = torch.stack([t.reshape(n, -1).abs().amax(dim=1) for t in parts if t.numel()])
     return torch.where(torch.isfinite(largest).all(dim=0), largest.amax(dim=0), torch.full((n,), float("nan")))
-
-
-def _like(value: Any, changed: Any) -> Any:
-    """The changed content in a container of the same kind, as far as that can be made."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*changed)
-    try:
-        return type(value)(changed)
-    except Exception:  # noqa: BLE001 - a class of the user's
-        return changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -85,7 +86,9 @@ def find_loss(module: nn.Module, batch: Any, recorded: float | None, name: str |
         ) from error
     for candidate in _candidates(name):
         try:
-            value = float(candidate(output, batch).detach())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # shapes that do not fit are tried too
+                value = float(candidate(output, batch).detach())
         except Exception:  # noqa: BLE001 - it does not fit this output
             continue
         if abs(value - recorded) <= SAME * max(abs(recorded), 1e-6):

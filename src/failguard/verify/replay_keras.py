@@ -85,9 +85,10 @@ class KerasCapsule:
                 self._folder / "model.keras", custom_objects=self._objects, compile=True, safe_mode=False
             )
         except Exception as error:
+            reason = str(error).strip().splitlines()[-1][:200]  # Keras puts the innermost error last
             raise InputError(
-                f"Keras cannot load the model ({type(error).__name__}: {str(error)[:300]}). Give its own layers a "
-                "get_config()"
+                f"Keras cannot load the model ({reason}). Layers of its own need a get_config() and an __init__ that "
+                "takes **kwargs"
             ) from error
 
 
@@ -219,7 +220,7 @@ def _change_optimizer(model: Any, change: Change) -> None:
     model.optimizer = new
 
 
-class _Scaled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+class _Scaled(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule, multiplied."""
 
     def __init__(self, schedule: Any, factor: float) -> None:

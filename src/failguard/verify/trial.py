@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
+from failguard.diagnosis.wording import count
 from failguard.errors import InputError
 from failguard.report.run_report import RunReport
 from failguard.trials.results import Outcome, Replay, Trial, Verification
@@ -81,7 +82,7 @@ def _try(
             found.reason = f"The recorded steps cannot be trained on again: {error}."
             return
         found.original, found.from_step, found.batches = original, *capsule.moments[which]
-        found.reason = _unlike(original)
+        found.reason = _in_the_way(original)
         if found.reason:
             return
         shown = next((s for s in symptoms if is_judged(original) and has_symptom(original, s)), None)
@@ -95,6 +96,8 @@ def _try(
     for i, (trial, change) in enumerate(todo):
         tell(found)
         _try_one(capsule, which, trial, change, steps, _share(until, len(todo) - i), original, shown)
+        if which and trial.removed is not None:
+            trial.sentence += f" (from step {count(capsule.moments[which][0])} of the run on)"
     judged = [trial for trial, _ in todo if trial.removed is not None]
     helped = [trial for trial in judged if trial.removed]
     if helped:
@@ -139,8 +142,12 @@ def _share(until: float, parts: int) -> float:
     return now + max(until - now, 0.0) / parts
 
 
-def _unlike(replay: Replay) -> str:
-    """Whether the replay is another training than the run was. Only the first loss must be the same."""
+def _in_the_way(replay: Replay) -> str:
+    """Why a replay without any change says nothing: an error, no time, or another training than the run was."""
+    if replay.ended == "error":
+        return f"The recorded steps cannot be trained on again: {replay.error}."
+    if not is_judged(replay):
+        return f"The time was up after {count(replay.updates)} updates of the first trial."
     recorded = replay.recorded_losses[0] if replay.recorded_losses else None
     if recorded is None or not replay.losses or not math.isfinite(recorded):
         return ""
