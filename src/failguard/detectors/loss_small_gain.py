@@ -8,7 +8,7 @@ from failguard.core.history import History
 from failguard.core.label_counts import prior_error
 from failguard.core.statistics import losses_of_new_samples, median, noise
 
-__all__ = ["halves_apart", "learned_a_little"]
+__all__ = ["halves_apart", "is_held_back", "learned_a_little"]
 
 FEW_SAMPLES = 300  # of validation, where their number is not known
 ERRORS = 3.0  # a gain of fewer standard errors may be chance
@@ -35,7 +35,7 @@ def learned_a_little(history: History, trivial: float, val: list[float], train: 
     """
     facts = history.facts
     newer = val[-max(len(val) // 2, 2) :] if val else losses_of_new_samples(history)
-    if len(newer) < 2 or _is_held_back(history):
+    if len(newer) < 2 or is_held_back(history):
         return False
     import numpy as np
 
@@ -48,7 +48,7 @@ def learned_a_little(history: History, trivial: float, val: list[float], train: 
     return gain > ERRORS * max(error, stray) and gain > LEAST_GAIN * trivial and is_flat
 
 
-def _is_held_back(history: History) -> bool:
+def is_held_back(history: History) -> bool:
     """Whether dropout, decay or a rate near zero explain that little was learned."""
     facts = history.facts
     if (
