@@ -16,7 +16,7 @@ from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy
-from failguard.detectors.loss_small_gain import halves_apart, is_held_back, learned_a_little
+from failguard.detectors.loss_small_gain import halves_apart, is_held_back, learned_a_little, may_be_all
 
 __all__ = ["LossNoLearning"]
 
@@ -61,8 +61,10 @@ class LossNoLearning:
     It is ``info`` where a gain of a few percent over ``T`` is certain and the loss flat: the median of the newer half
     of the validation losses is below ``T`` by three times their noise and three times what the class shares of so many
     samples stray. Weak signal, as of clicks or markets, looks like this. Not so where dropout of 0.7, decay of 1, a
-    penalty, shrunken weights or updates below 3e-5 of the weights explain it. While the rate still rises from epoch to
-    epoch nothing is said.
+    penalty, weights shrunk by decay or updates below 3e-5 of the weights explain it. It is ``info`` too where ``T`` is
+    a spread of targets, training and validation lie within 10 % of it, the predictions vary, nothing of that kind
+    explains it and validation has not lost what training gained: a regression that explains 2 % looks like one that
+    explains nothing. While the rate still rises from epoch to epoch nothing is said.
 
     *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
     frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
@@ -306,6 +308,9 @@ class LossNoLearning:
         unsure = unsure or (not val and recent < 0.99 * trivial)
         if not is_spread and updates >= self.min_updates and learned_a_little(history, trivial, val, train):
             message += " It is more than chance, and may be all that there is to learn."
+            return _finding(observation, Severity.INFO, message, evidence)
+        if is_spread and updates >= self.min_updates and may_be_all(history, trivial, recent, val):
+            message += " The predictions vary and nothing holds the model back: that may be all that there is to learn."
             return _finding(observation, Severity.INFO, message, evidence)
         if 0.97 * trivial <= recent <= 1.05 * trivial and observation.event is not Event.RUN_END:
             unsure = unsure or not self._is_late(facts, updates, epochs)
