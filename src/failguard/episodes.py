@@ -45,7 +45,12 @@ _INSIDE = (
     "gradient.vanishing",
     "update.too_small",
 )
-_IDLE_UNITS = ("activation.dead", "activation.saturated")
+# What may explain a finding although it is told later: units are looked at over many batches, gradients in one; the
+# loss is given more time than the predictions.
+_SEEN_AFTER = {
+    "gradient.vanishing": ("activation.dead", "activation.saturated"),
+    "metric.degenerate_predictions": ("loss.no_learning",),
+}
 _CODE_ORDER |= {code: i - 40 for i, code in enumerate(_SETUP)} | {code: i - 20 for i, code in enumerate(_INSIDE)}
 # Raised only when learning goes badly as well: each of them is seen in healthy runs too.
 GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale", "metric.degenerate_predictions", "data.imbalance"}
@@ -156,9 +161,8 @@ def root_of(findings: Sequence[Finding]) -> Finding | None:
     start = at = min(range(len(candidates)), key=lambda i: _gravity(candidates[i]))
     while True:
         before = at
-        # Units are looked at over many batches, gradients in one: which came first is not known.
-        any_time = candidates[at].code == "gradient.vanishing"
-        earlier = [i for i, f in enumerate(candidates) if i < at or (any_time and f.code in _IDLE_UNITS)]
+        later = _SEEN_AFTER.get(candidates[at].code, ())
+        earlier = [i for i, f in enumerate(candidates) if i < at or f.code in later]
         at = next((i for i in earlier if _explains(candidates[i], candidates[at])), at)
         if at == before:
             break

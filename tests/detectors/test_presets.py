@@ -61,6 +61,8 @@ STANDARD = MINIMAL | {
     "amp.scale_collapse",
     "model.output_mismatch",
     "model.wrong_mode",
+    "model.no_nonlinearity",
+    "data.constant_feature",
     "data.unshuffled",
     "data.scale",
     "resource.memory_growth",

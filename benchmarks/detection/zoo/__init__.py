@@ -23,6 +23,7 @@ MODULES = {
         "keras_data",
         "keras_taxonomies",
         "keras_healthy",
+        "keras_awkward",
     ),
     "torch": ("torch_loops", "torch_taxonomies", "torch_healthy", "torch_awkward"),
 }

@@ -77,7 +77,7 @@ def learning_is_bad(observation: Observation, history: History) -> bool:
     return now >= start
 
 
-def learning_is_poor(observation: Observation, history: History) -> bool:
+def learning_is_poor(observation: Observation, history: History, share: float = POOR_SHARE) -> bool:
     """Whether late in a run the training loss is still a good part of a trivial predictor's.
 
     Many healthy runs end there, so this alone says little. See ``failguard.episodes`` for what is made of it.
@@ -85,6 +85,7 @@ def learning_is_poor(observation: Observation, history: History) -> bool:
     Args:
         observation: The moment.
         history: What was measured so far.
+        share: Of the trivial predictor's loss, that counts as a good part.
 
     Returns:
         ``False`` where no trivial predictor's loss is known, and before ``LATE_SHARE`` of the plan.
@@ -95,7 +96,7 @@ def learning_is_poor(observation: Observation, history: History) -> bool:
     planned, seen = facts.planned_steps, len(losses)
     is_late = observation.event is Event.RUN_END if planned is None else seen >= LATE_SHARE * planned
     now = median_of_means(losses.recent(64))
-    return is_late and seen >= LEAST_UPDATES and now is not None and now >= POOR_SHARE * facts.trivial_loss
+    return is_late and seen >= LEAST_UPDATES and now is not None and now >= share * facts.trivial_loss
 
 
 def accuracy_is_trivial(history: History) -> bool:

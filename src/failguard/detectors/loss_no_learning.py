@@ -16,7 +16,7 @@ from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy
-from failguard.detectors.loss_small_gain import halves_apart, learned_a_little
+from failguard.detectors.loss_small_gain import halves_apart, is_held_back, learned_a_little, may_be_all
 
 __all__ = ["LossNoLearning"]
 
@@ -43,8 +43,10 @@ class LossNoLearning:
       of the epochs (with restarts or cycles: of any) was below ``0.97 T``; without validation at least ``0.97 T``. It
       may lie a little below ``T`` because a net starts to memorise noise;
     - it is not a penalty that keeps a good loss high: no validation accuracy is better than the most frequent class's
-      share by a fifth of what is missing to 1; and a loss that came down from above ``1.3 T`` lies within 0.97 to
-      ``1.06 T`` and has changed by no more than ``0.02 T`` in the newer half of the epochs (or, at the end of the run
+      share by a fifth of what is missing to 1 (but where the loss is below ``1.02 T`` and the weights are held down by
+      decay, that is no excuse); and a loss that came down from above ``1.3 T`` lies within 0.97 to
+      ``1.06 T`` and has changed by no more than ``0.02 T`` in the newer half of the epochs (or the validation losses of
+      that half lie there, whatever dropout makes of the training loss; or, at the end of the run
       and with ``T`` a spread of targets, validation never came below ``1.1 T``: the rate is too low);
     - the validation loss (the training loss where there is none, or where it came down) does not fall steadily at a
       pace that brings it below ``0.9 T`` by the end of the plan (an open-ended run: in as many epochs again); below
@@ -59,8 +61,10 @@ class LossNoLearning:
     It is ``info`` where a gain of a few percent over ``T`` is certain and the loss flat: the median of the newer half
     of the validation losses is below ``T`` by three times their noise and three times what the class shares of so many
     samples stray. Weak signal, as of clicks or markets, looks like this. Not so where dropout of 0.7, decay of 1, a
-    penalty, shrunken weights or updates below 3e-5 of the weights explain it. While the rate still rises from epoch to
-    epoch nothing is said.
+    penalty, weights shrunk by decay or updates below 3e-5 of the weights explain it. It is ``info`` too where ``T`` is
+    a spread of targets, training and validation lie within 10 % of it, the predictions vary, nothing of that kind
+    explains it and validation has not lost what training gained: a regression that explains 2 % looks like one that
+    explains nothing. While the rate still rises from epoch to epoch nothing is said.
 
     *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
     frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
@@ -256,13 +260,16 @@ class LossNoLearning:
             return None
         start = _start_level(history)
         fell = start > 1.3 * trivial and recent < 0.95 * start  # part of the loss was shed, so it may be all penalty
-        if _accuracy_is_good(history):
+        # A penalty keeps a good loss high, above T; what holds the weights down keeps it at T.
+        if _accuracy_is_good(history) and not (recent <= 1.02 * trivial and is_held_back(history)):
             return None
         is_spread = facts.trivial_loss_source == "target_spread"
         series = train_loss_per_epoch(history)
         train = [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
         stays = 0.97 * trivial <= recent <= 1.06 * trivial and halves_apart(train[len(train) // 2 :]) <= 0.02 * trivial
         too_slow = observation.event is Event.RUN_END and is_spread and bool(val) and min(val) > 1.1 * trivial
+        newer = val[len(val) // 2 :]
+        stays = stays or (len(newer) >= 3 and 0.97 * trivial <= min(newer) and max(newer) <= 1.06 * trivial)
         if fell and not stays and not too_slow:
             return None
         updates, epochs = _updates(observation, history), observation.epoch + 1
@@ -301,6 +308,9 @@ class LossNoLearning:
         unsure = unsure or (not val and recent < 0.99 * trivial)
         if not is_spread and updates >= self.min_updates and learned_a_little(history, trivial, val, train):
             message += " It is more than chance, and may be all that there is to learn."
+            return _finding(observation, Severity.INFO, message, evidence)
+        if is_spread and updates >= self.min_updates and may_be_all(history, trivial, recent, val):
+            message += " The predictions vary and nothing holds the model back: that may be all that there is to learn."
             return _finding(observation, Severity.INFO, message, evidence)
         if 0.97 * trivial <= recent <= 1.05 * trivial and observation.event is not Event.RUN_END:
             unsure = unsure or not self._is_late(facts, updates, epochs)

@@ -8,7 +8,7 @@ from failguard.core.history import History
 from failguard.core.label_counts import prior_error
 from failguard.core.statistics import losses_of_new_samples, median, noise
 
-__all__ = ["halves_apart", "learned_a_little"]
+__all__ = ["halves_apart", "is_held_back", "learned_a_little", "may_be_all"]
 
 FEW_SAMPLES = 300  # of validation, where their number is not known
 ERRORS = 3.0  # a gain of fewer standard errors may be chance
@@ -16,6 +16,8 @@ LEAST_GAIN = 0.003  # of the trivial predictor's loss
 # What explains that little was learned:
 STRONG_DROPOUT, STRONG_DECAY = 0.7, 1.0
 SHRUNK = 0.3  # of the first norm of the weights
+NEAR = (0.9, 1.1)  # of the spread of targets, which is taken from a part of them
+VARYING = 0.03  # of the targets' spread
 CRAWLING = 3e-5  # median ratio of update to weight
 RATE_GONE = 1e-3  # of the highest rate
 
@@ -35,7 +37,7 @@ def learned_a_little(history: History, trivial: float, val: list[float], train: 
     """
     facts = history.facts
     newer = val[-max(len(val) // 2, 2) :] if val else losses_of_new_samples(history)
-    if len(newer) < 2 or _is_held_back(history):
+    if len(newer) < 2 or is_held_back(history):
         return False
     import numpy as np
 
@@ -48,7 +50,24 @@ def learned_a_little(history: History, trivial: float, val: list[float], train: 
     return gain > ERRORS * max(error, stray) and gain > LEAST_GAIN * trivial and is_flat
 
 
-def _is_held_back(history: History) -> bool:
+def may_be_all(history: History, trivial: float, recent: float, val: list[float]) -> bool:
+    """Whether a regression at the spread of its targets works, so that the data may hold no more.
+
+    Its predictions vary by more than 3 % of the targets' spread, nothing holds it back, and what training gained was
+    not lost again in validation, as where noise is learned by heart.
+    """
+    predictions = [reading.predictions for reading in history.internals if reading.predictions is not None]
+    spreads = [(p.spread, p.target_spread) for p in predictions if p.spread is not None and p.target_spread][-3:]
+    if not spreads or not NEAR[0] * trivial <= recent <= NEAR[1] * trivial or is_held_back(history):
+        return False
+    if not all(own is not None and of_targets and own >= VARYING * of_targets for own, of_targets in spreads):
+        return False
+    if len(val) < 2 or max(val[-1], recent) > NEAR[1] * trivial:
+        return False
+    return val[-1] - min(val) <= max(0.5 * (trivial - recent), 0.01 * trivial)
+
+
+def is_held_back(history: History) -> bool:
     """Whether dropout, decay or a rate near zero explain that little was learned."""
     facts = history.facts
     if (
@@ -57,10 +76,11 @@ def _is_held_back(history: History) -> bool:
         or facts.model.weight_penalty
     ):
         return True
+    # Weights shrink by themselves where there is little to learn.
     norms = [
         sum(layer.weight_norm or 0.0 for layer in reading.layers) for reading in history.internals if reading.layers
     ]
-    if norms and norms[-1] < SHRUNK * norms[0]:
+    if norms and facts.optimizer.weight_decay and norms[-1] < SHRUNK * norms[0]:
         return True
     newest = history.internals[-1].layers if history.internals else ()
     ratios = sorted(r for layer in newest if (r := layer.update_ratio) is not None)

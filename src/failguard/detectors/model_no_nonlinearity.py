@@ -17,6 +17,8 @@ from failguard.detectors.inside import EVENTS
 
 __all__ = ["ModelNoNonlinearity"]
 
+LITTLE = 0.8  # of the trivial predictor's loss is left: hardly anything was learned
+
 _IDLE = ModelFacts(idle_layers=("fc3", "fc2"))
 
 
@@ -26,7 +28,8 @@ class ModelNoNonlinearity:
 
     Said of models that have no activation at all, where no hidden layer is a bottleneck (narrower than input and
     output), as linear autoencoders and low-rank maps have one on purpose. A *warning* where learning is bad, or late in
-    the plan poor (:mod:`failguard.core.outcome`); else ``info``, since a linear model may be all that is needed.
+    the plan 80 % of the trivial predictor's loss is left (:mod:`failguard.core.outcome`); else ``info``, since a linear
+    model may be all that is needed.
 
     Evidence: ``idle_layers`` (how many).
 
@@ -54,7 +57,7 @@ class ModelNoNonlinearity:
         idle = history.facts.model.idle_layers
         if not idle or observation.step < 0:
             return None
-        goes_badly = learning_is_bad(observation, history) or learning_is_poor(observation, history)
+        goes_badly = learning_is_bad(observation, history) or learning_is_poor(observation, history, LITTLE)
         layers = len(idle) + 1
         return Finding(
             self.code,

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from failguard.core.finding import Severity
 from failguard.core.label_counts import prior_error
-from failguard.core.statistics import losses_of_new_samples, median
+from failguard.core.statistics import losses_of_new_samples, median, train_loss_per_epoch
 from failguard.diagnosis.case import Case, Clue
 from failguard.diagnosis.clues_values import rate_words
 from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
@@ -338,7 +338,8 @@ def validation_far_off(case: Case) -> Clue | None:
         return None
     new = losses_of_new_samples(case.history)
     if best < FAR_OFF * trivial:
-        early = median(new) if new else math.inf
+        epochs = train_loss_per_epoch(case.history)
+        early = max(median(new), epochs.values[0]) if new and epochs is not None else math.inf
         if early > LEARNED_SHARE * trivial or best < (1.0 - TRIVIAL_BAND) * trivial:
             return None
         return Clue(
