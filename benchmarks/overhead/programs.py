@@ -59,6 +59,18 @@ class LoopWatch:
         """
         return optimizer
 
+    def backward(self, net: Any, x: Any, y: Any, index: int) -> Any:
+        """Forward and backward pass of a batch.
+
+        Returns:
+            The loss.
+        """
+        import torch
+
+        loss = torch.nn.functional.cross_entropy(net(x), y)
+        loss.backward()
+        return loss
+
     def step(self, loss: Any, batch: Any) -> bool:
         """After ``backward``: whether the update is to be made."""
         return True
@@ -74,14 +86,12 @@ def _loop(program: Program, watch: LoopWatch, tick: Tick) -> None:
     data = [batch(i) for i in range(BATCHES)]
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
     optimizer = watch.begin(net, optimizer)
-    loss_of = torch.nn.functional.cross_entropy
     index = 0
     while tick():
         x, y = data[index % BATCHES]
         index += 1
         optimizer.zero_grad()
-        loss = loss_of(net(x), y)
-        loss.backward()
+        loss = watch.backward(net, x, y, index)
         if watch.step(loss, (x, y)):
             optimizer.step()
     watch.end()
