@@ -122,6 +122,48 @@ def false_discoveries(seeds: int) -> dict[str, float]:
     return {"seeds": seeds, "share_of_runs_with_any": runs / seeds, "share_of_columns": discoveries / seeds / 200}
 
 
+def planted(seeds: int) -> dict[str, Any]:
+    """Metadata of 2,000 users, 60 random columns and one that is true more often for those wrongly predicted."""
+    from failguard import analyze_false_positives
+
+    first, aucs, covered, sentence = 0, [], 0, ""
+    for seed in range(seeds):
+        r = np.random.default_rng(20_000 + seed)
+        n = 2_000
+        truth = r.random(n) < 0.3
+        predicted = np.where(truth, r.random(n) < 0.8, r.random(n) < 0.25)
+        wrong = predicted & ~truth
+        data: dict[str, Any] = {f"n{i}": r.normal(size=n) for i in range(30)}
+        data |= {f"b{i}": r.random(n) < 0.4 for i in range(30)}
+        data["churned_within_30_days"] = r.random(n) < np.where(wrong, 0.75, 0.10)
+        best = analyze_false_positives(predicted, truth, data).rows[0]
+        first += best.column == "churned_within_30_days"
+        aucs.append(best.auc)
+        covered += best.auc_low <= 0.5 + (0.75 - 0.10) / 2 <= best.auc_high  # of a boolean: half the rates' difference
+        sentence = sentence or best.sentence
+    return {"seeds": seeds, "first": first, "auc": float(np.mean(aucs)), "covered": covered, "sentence": sentence}
+
+
+def parity() -> dict[str, int]:
+    """Findings of pandas and polars on every clean and corrupted table, code by code and word by word."""
+    import polars as pl
+
+    from failguard import validate_dataset
+
+    tables = same = 0
+    for table in TABLES:
+        for _, corrupt, on in (("", lambda df, r: df, TABLES), *CORRUPTIONS.values()):
+            df = corrupt(load(table), np.random.default_rng(0))
+            if table not in on or any(len({type(v) for v in df[c]}) > 1 for c in df if df[c].dtype == object):
+                continue  # polars has no column of text and numbers
+            told = [
+                [(f.code, f.message) for f in validate_dataset(d, "target", raise_on_failure=False).findings]
+                for d in (df, pl.from_pandas(df, nan_to_null=True))
+            ]
+            tables, same = tables + 1, same + (told[0] == told[1])
+    return {"tables": tables, "same": same}
+
+
 SCALE = """
 import resource, sys, time
 from failguard import validate_dataset
@@ -172,6 +214,8 @@ def main() -> None:
         "corruptions": corruptions(),
         "scale": scale(options.rows),
         "false_discoveries": false_discoveries(options.seeds),
+        "planted": planted(options.seeds),
+        "parity": parity(),
         "python": platform.python_version(),
         "processor": platform.machine(),
     }
@@ -203,6 +247,19 @@ def main() -> None:
         f"{chance['seeds']} runs of 400 rows with 200 random columns (80 numeric, 60 boolean, 60 categorical): "
         f"{100 * chance['share_of_runs_with_any']:.1f} % of runs report any column, "
         f"{100 * chance['share_of_columns']:.3f} % of columns are reported.",
+        "",
+    ]
+    plant, alike = found["planted"], found["parity"]
+    lines += ["## A planted column", ""]
+    lines += [
+        f"{plant['seeds']} runs of 2,000 rows with 60 random columns and `churned_within_30_days`, true for 75 % of the "
+        f"false positives and 10 % of all others: it came first in {plant['first']}, with an AUC of {plant['auc']:.3f} on "
+        f"average (0.825 by construction, which the 95 % interval covers in {plant['covered']}). The first says: "
+        f'"{plant["sentence"]}"',
+        "",
+        "## pandas and polars",
+        "",
+        f"Of {alike['tables']} clean and corrupted tables {alike['same']} give the same findings in the same words.",
         "",
     ]
     RESULTS.mkdir(exist_ok=True)

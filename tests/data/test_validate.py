@@ -277,3 +277,29 @@ def test_label_issues_need_fitting_probabilities_and_cleanlab(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     with pytest.raises(MissingExtraError, match="cleanlab"):
         validate_dataset(df, "y", predicted_probabilities=np.full((600, 3), 1 / 3))
+
+
+@pytest.mark.parametrize("frame", ["pandas", "polars", "text labels"])
+def test_label_issues_are_the_labels_that_were_flipped(frame: str) -> None:
+    pytest.importorskip("cleanlab", minversion="2.8")
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+
+    df = load_digits(as_frame=True).frame
+    r = np.random.default_rng(0)
+    flipped = r.choice(len(df), 40, replace=False)
+    df.loc[flipped, "target"] = (df.loc[flipped, "target"] + 1 + r.integers(0, 9, 40)) % 10
+    model = KNeighborsClassifier(15)
+    probabilities = cross_val_predict(model, df.drop(columns="target"), df["target"], method="predict_proba")
+    before = probabilities.copy()
+    given: Any = df.assign(target="digit " + df["target"].astype(str)) if frame == "text labels" else df
+    given = pl.from_pandas(df) if frame == "polars" else given
+    report = validate_dataset(given, "target", predicted_probabilities=probabilities, raise_on_failure=False)
+    (finding,) = (f for f in report.findings if "contradict the predictions" in f.message)
+    assert (finding.code, finding.severity, finding.columns) == ("data.labels", "warning", ("target",))
+    assert len(set(finding.rows) & set(flipped.tolist())) >= 4  # row 5 of the digits looks like a 9 to many models
+    assert 36 <= finding.count <= 60
+    assert "label_issues" in report.checks
+    assert np.array_equal(before, probabilities)
+    assert "label_issues" not in validate_dataset(df, "target", raise_on_failure=False).checks

@@ -12,7 +12,7 @@ from failguard.core.codes import CAUSES, FINDINGS
 from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
 from failguard.core.finding import Finding, Severity
 from failguard.core.history import History
-from failguard.core.internals import Internals, LayerReading
+from failguard.core.internals import Internals, LayerReading, PredictionReading
 from failguard.core.observation import ExceptionFacts
 from failguard.diagnosis import diagnose
 from failguard.diagnosis.case import Case
@@ -64,6 +64,49 @@ def test_a_batch_with_bad_input_is_a_corrupted_batch(make_history, make_finding)
     assert "batch 57 (batch 12 of epoch 1)" in cause.remedy
     assert "input of batch 57" in cause.evidence[0]
     assert "corrupted batch" in diagnosis.summary
+
+
+def test_what_the_data_checks_found_is_the_evidence(make_history, make_finding):
+    root = make_finding("data.non_finite", -1, "warning", "Training data: 1 value of NaN or Inf in the input (row 9).")
+    diagnosis = diagnose([root], root, make_history(around(0.4, 57), optimizer=SGD), None)
+    assert diagnosis.causes[0].evidence[0] == "training data: 1 value of NaN or Inf in the input (row 9)"
+    root = make_finding("data.outliers", 20, "warning", "Batch 20: 1 values up to 1e+09 in the input.")
+    assert diagnose([root], root, make_history(around(0.4, 57)), None).likely_cause == "corrupted_batch"
+    root = make_finding("data.constant_feature", 20, "warning", "Batch 20: all 64 values of the input are 0.")
+    assert diagnose([root], root, make_history(around(0.4, 57)), None).likely_cause == "corrupted_batch"
+    root = make_finding("data.labels", 0, "warning", "Batch 0: labels reach from 1 to 3.")
+    assert diagnose([root], root, make_history(around(0.4, 57)), None).likely_cause == "bad_labels"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        (
+            {0: 1400, 1: 100},
+            "labels come 14:1 (93% are class 0), now one class is predicted (100% of the last 32 samples)",
+        ),
+        ({0: 20, 3: 950, 7: 30}, "labels come 47.5:1 against the rarest one (95% are class 3), now one class"),
+    ],
+)
+def test_lopsided_labels_and_what_is_predicted(make_history, make_finding, counts, words):
+    root = make_finding("loss.no_learning", 200)
+    history = make_history(around(0.25, 300), target_kind="classes", class_counts=counts)
+    history.add_internals(Internals(150, 150, predictions=PredictionReading(samples=32, top_share=1.0)))
+    causes = {c.code: c for c in diagnose([root], root, history, None).causes}
+    assert words in causes["class_imbalance"].evidence[0]
+    history.add_internals(Internals(180, 180, predictions=PredictionReading(samples=32, top_share=0.7)))
+    causes = {c.code: c for c in diagnose([root], root, history, None).causes}
+    assert "predicted" not in causes["class_imbalance"].evidence[0]
+
+
+def test_types_of_the_batch_are_told_with_an_exception_about_types(make_history, make_finding):
+    root = make_finding("run.exception", 0, "fatal")
+    history = make_history()
+    history.facts.inputs.dtype, history.facts.target.dtype = "float64", "int64"
+    error = ExceptionFacts("RuntimeError", "mat1 and mat2 must have the same dtype, but got Double and Float")
+    cause = diagnose([root], root, history, error).causes[0]
+    assert cause.code == "dtype_mismatch"
+    assert "the inputs are float64 and targets are int64" in cause.evidence
 
 
 def test_bad_input_wins_over_a_high_rate(make_history, make_finding):

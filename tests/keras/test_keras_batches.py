@@ -15,7 +15,7 @@ pytest.importorskip("keras")
 
 from failguard.core.facts import Facts
 from failguard.core.label_counts import class_prior_entropy
-from failguard.keras.batches import BatchReader, non_finite_part
+from failguard.keras.batches import BatchReader, non_finite_part, non_finite_rows
 from failguard.keras.loss import LossFacts
 
 pytestmark = pytest.mark.framework
@@ -81,3 +81,31 @@ def test_class_prior_entropy_of_equal_classes() -> None:
 )
 def test_the_bad_part_of_a_batch(batch: Any, part: str | None) -> None:
     assert non_finite_part(batch) == part
+
+
+def test_labels_beyond_the_output_and_bad_rows_are_told() -> None:
+    facts = Facts(loss_name="sparse_categorical_crossentropy")
+    facts.output.shape = (0, 3)
+    loss = LossFacts("sparse_categorical_crossentropy", is_plain=True, takes_class_numbers=True)
+    reader = BatchReader(facts, check_data=True, loss=loss)
+    hurt = X.copy()
+    hurt[3, 0] = np.inf
+    found = reader.read((hurt, np.array([0, 3, 1, 2])), 7, 0)
+    assert [(f.code, f.where.batch, f.where.rows) for f in found] == [
+        ("data.non_finite", 7, (3,)),
+        ("data.labels", 7, (1,)),
+    ]
+    assert non_finite_rows((hurt, None), "input") == (3,)
+    assert BatchReader(facts, check_data=False, loss=loss).read((hurt, np.array([0, 3])), 0, 0) == []
+
+
+def test_images_of_8_bits_are_described_and_token_ids_are_not() -> None:
+    facts = Facts()
+    reader = BatchReader(facts, check_data=True, loss=LossFacts())
+    reader.read(np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8), 0, 0)
+    assert facts.inputs.dtype == "uint8"
+    assert facts.inputs.maximum is not None
+    assert facts.inputs.maximum > 200
+    facts = Facts()
+    BatchReader(facts, check_data=True, loss=LossFacts()).read(np.ones((4, 8), np.int64), 0, 0)
+    assert (facts.inputs.dtype, facts.inputs.maximum) == ("int64", None)

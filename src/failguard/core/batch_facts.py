@@ -183,7 +183,7 @@ class InputStatistics:
 
         if self._dtype is None and inputs:
             self._dtype = str(inputs[0].dtype)
-        arrays = [a for a in inputs if (a.dtype.kind == "f" or a.dtype == np.uint8 and a.ndim > 2) and a.size]
+        arrays = [a for a in inputs if (a.dtype.kind == "f" or (a.dtype == np.uint8 and a.ndim > 2)) and a.size]
         if self._failed or not arrays:
             return
         for array in arrays:

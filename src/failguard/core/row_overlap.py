@@ -111,7 +111,8 @@ class RowOverlap:
         import numpy as np
 
         new, before = (self._training_rows, self._validation_rows), self._compared_at
-        if not all(new) or (new[0] < MORE * before[0]) and new[1] == before[1]:
+        has_little_new = new[0] < MORE * before[0] and new[1] == before[1]
+        if not all(new) or has_little_new:
             return None
         self._compared_at = new
         training, validation = np.unique(np.concatenate(self._training)), np.concatenate(self._validation)

@@ -49,8 +49,12 @@ def label_issues(scan: Scan, table: Table, predicted_probabilities: Any) -> Iter
     try:
         from cleanlab.filter import find_label_issues
     except ImportError as error:
-        raise MissingExtraError(f"Label issues need cleanlab ({error}): pip install cleanlab") from error
-    issues = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence")
+        raise MissingExtraError(
+            f"Label issues need cleanlab, which cannot be imported ({error}). Install it with: "
+            "pip install 'failguard-ml[data]'"
+        ) from error
+    # In this process: forking beside the threads of a framework may hang.
+    issues = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     if len(issues):
         yield finding(
             "data.labels",

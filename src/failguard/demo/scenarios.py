@@ -115,7 +115,7 @@ SCENARIOS = (
     Scenario(
         "corrupted batch",
         "the new export of the images trains as the old one did",
-        expected=("loss.non_finite", "gradient.non_finite"),
+        expected=("loss.non_finite", "gradient.non_finite", "data.non_finite"),
         data=_with_corrupted_batch,
     ),
     Scenario(

@@ -20,7 +20,7 @@ def validation_inputs(model: Any) -> Iterator[Any]:
         model: The model in ``fit``.
     """
     iterator = getattr(model, "_eval_epoch_iterator", None)  # there is no public way
-    adapter = getattr(iterator, "data_adapter", None)
+    adapter: Any = getattr(iterator, "data_adapter", None)
     if type(adapter).__name__ != "ArrayDataAdapter" or getattr(adapter, "_shuffle", True):
         return
     for batch in adapter.get_numpy_iterator():

@@ -18,21 +18,59 @@ X = R.normal(size=(640, 6)).astype("float32")
 Y = X[:, :3].argmax(1)
 
 
-def fit(x: Any, check_data: Any = None) -> tuple[list[Any], Any]:
+NEW = R.normal(size=(100, 6)).astype("float32")
+
+
+def fit(
+    x: Any, check_data: Any = None, *, y: Any = Y, validation: Any = None, epochs: int = 1
+) -> tuple[list[Any], Any]:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3, "softmax")])
     model.compile("sgd", "sparse_categorical_crossentropy")
     guards = [] if check_data is None else [FailGuard(check_data=check_data, sinks=[])]
-    model.fit(x, Y, batch_size=32, epochs=1, verbose=0, callbacks=guards)
+    model.fit(
+        x,
+        y,
+        batch_size=32,
+        epochs=epochs,
+        verbose=0,
+        callbacks=guards,
+        validation_data=validation,
+        shuffle=x is not BAD,
+    )
     return model.get_weights(), guards[0].report if guards else None
 
 
-def test_with_checks_training_is_the_same_to_the_bit() -> None:
-    bare, _ = fit(X)
-    watched, report = fit(X, DataChecks())
-    assert all(np.array_equal(a, b) for a, b in zip(bare, watched, strict=True))
+BAD = X.copy()
+BAD[[70, 90], 2] = np.nan
+
+
+def found(report: Any) -> list[Any]:
     assert report.part_errors == []
-    assert not [f for f in report.findings if f.code.startswith("data.")]
+    return [f for f in report.findings if f.code.startswith("data.")]
+
+
+@pytest.mark.parametrize("leaked", [0, 40])
+def test_with_checks_training_is_the_same_to_the_bit(leaked: int) -> None:
+    validation = (np.r_[X[:leaked], NEW], R.integers(0, 3, 100 + leaked))
+    bare, _ = fit(X, validation=validation, epochs=2)
+    watched, report = fit(X, DataChecks(), validation=validation, epochs=2)
+    assert all(np.array_equal(a, b) for a, b in zip(bare, watched, strict=True))
+    assert [f.code for f in found(report)] == (["data.leakage"] if leaked else [])
+    if leaked:
+        assert found(report)[0].evidence["share"] == pytest.approx(40 / 140, abs=0.12)  # from a sample
+
+
+def test_validation_on_a_dataset_is_left_alone() -> None:
+    import tensorflow as tf
+
+    drawn = []
+    data = tf.data.Dataset.from_tensor_slices((X[:64], Y[:64])).batch(32)
+    data = data.map(lambda x, y: (tf.py_function(lambda v: drawn.append(1) or v, [x], tf.float32), y))
+    data = data.map(lambda x, y: (tf.ensure_shape(x, (None, 6)), y))
+    _, report = fit(X, DataChecks(), validation=data)
+    assert found(report) == []
+    assert len(drawn) == 2
 
 
 def test_constant_inputs_are_named_and_raise_where_asked() -> None:
@@ -40,3 +78,17 @@ def test_constant_inputs_are_named_and_raise_where_asked() -> None:
     assert "data.constant_feature" in {f.code for f in report.findings}
     with pytest.raises(TrainingFailure):
         fit(np.zeros_like(X), DataChecks(raises=["data.constant_feature"]))
+
+
+def test_a_batch_of_bad_values_is_named_with_its_rows() -> None:
+    _, report = fit(BAD, DataChecks())
+    first = next(f for f in report.findings if f.code in ("loss.non_finite", "gradient.non_finite"))
+    assert (first.where.tensor, first.where.batch, first.where.rows) == ("input", 2, (6, 26))
+    assert "of batch 2 holds a value that is not finite (rows 6, 26)" in report.diagnosis.causes[0].evidence[0]
+
+
+def test_labels_that_the_loss_would_cut_are_named() -> None:
+    (finding,) = found(fit(X, DataChecks(), y=Y + 0.5)[1])
+    assert (finding.code, finding.where.tensor, finding.where.batch) == ("data.labels", "target", 0)
+    assert "sparse_categorical_crossentropy cuts off" in finding.message
+    assert found(fit(X, DataChecks(), y=Y.astype("float32"))[1]) == []

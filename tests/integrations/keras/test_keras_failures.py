@@ -93,7 +93,7 @@ def test_under_observe_nothing_is_done(data: Any, make_model: Any, make_guard: A
 
 
 def test_a_code_that_is_ignored_stops_nothing(data: Any, make_model: Any, make_guard: Any, fit: Any) -> None:
-    codes = ["loss.non_finite", "gradient.non_finite", "weights.non_finite", "metric.non_finite"]
+    codes = ["loss.non_finite", "gradient.non_finite", "weights.non_finite", "metric.non_finite", "data.non_finite"]
     guard = make_guard(ignore=codes)
     fit(make_model(), _with_bad_input(data), guard)
     assert guard.report.findings == []

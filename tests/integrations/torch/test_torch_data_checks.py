@@ -90,3 +90,44 @@ def test_a_bad_value_raises_before_its_batch_is_trained_on() -> None:
     assert found["data.non_finite"].severity == "error"
     assert "corrupted_batch" in {c.code for c in caught.value.report.diagnosis.causes}
     assert caught.value.report.progress.steps <= 1
+
+
+def test_a_later_batch_of_absurd_values_is_named_with_its_rows() -> None:
+    batches = list(loader())
+    batches[12][0][7, 1] = 3e5
+    _, report = train(batches)
+    (finding,) = (f for f in report.findings if f.code == "data.outliers")
+    assert (finding.where.batch, finding.where.rows) == (12, (7,))
+    if report.root.code != "data.outliers":
+        assert report.root.code in ("loss.spike", "loss.divergence")
+
+
+def test_the_rows_behind_a_bad_loss_are_named_wherever_the_batch_is() -> None:
+    batches = list(loader())
+    batches[18][0][[4, 9], 2] = float("inf")  # not among those that are read anyway
+    _, report = train(batches)
+    root = report.root
+    assert (root.code, root.where.tensor, root.where.batch, root.where.rows) == ("loss.non_finite", "input", 18, (4, 9))
+    assert "(rows 4, 9)" in report.diagnosis.causes[0].evidence[0]
+
+
+def test_one_class_that_outweighs_the_other_is_evidence_once_nothing_else_is_predicted() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    r = torch.Generator().manual_seed(1)
+    with FailGuard(model, optimizer, sinks=[], policy="observe") as guard:
+        for step in range(3_000):
+            x, y = torch.randn(32, 6, generator=r), (torch.rand(32, generator=r) < 1 / 15).long()
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            if guard.step(loss=loss, batch=(x, y)):
+                optimizer.step()
+            if step % 100 == 99:
+                guard.end_epoch()
+    report = guard.report
+    assert report.root is not None
+    assert report.root.code == "loss.no_learning"
+    cause = next(c for c in report.diagnosis.causes if c.code == "class_imbalance")
+    assert "are class 0), now one class is predicted (100% of the last 32 samples)" in cause.evidence[0]
