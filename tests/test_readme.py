@@ -26,7 +26,7 @@ def snippet(name: str) -> str:
 
 def test_every_python_block_and_command_is_covered_here() -> None:
     names = [b["name"] for b in BLOCKS if b["kind"] == "python"]
-    assert sorted(names) == ["analyze", "data", "keras", "lightning", "memory", "monitor", "registry", "report", "torch"]
+    assert sorted(names) == ["analyze", "data", "experiment", "keras", "lightning", "memory", "monitor", "registry", "report", "torch"]
     commands = [b for b in BLOCKS if b["kind"] == "sh" and b["name"] is None]
     assert [b["text"].split()[0] for b in commands] == ["pip", "make"]
 
@@ -132,6 +132,14 @@ def test_the_monitor_snippet(capsys: Any) -> None:
     names: dict[str, Any] = {}
     exec(snippet("monitor"), names)
     assert names["monitor"].duration_s > 0
+
+
+def test_the_experiment_snippet() -> None:
+    names: dict[str, Any] = {"train": lambda config: {"recall": 0.9}}
+    exec(snippet("experiment"), names)
+    assert names["result"] == {"status": "success", "metrics": {"recall": 0.9}}
+    assert names["run"].run_id
+    assert names["record"].outcome == "Success"
 
 
 def test_the_commands_about_resources() -> None:
@@ -242,5 +250,7 @@ def test_the_examples(example: str) -> None:
         "lightning_digits.py": "stopped loss.non_finite corrupted_batch",
         "keras_digits.py": "stopped metric.overfitting",
         "torch_loop.py": "stopped loss.divergence learning_rate_too_high",
+        "experiments.py": "failed numerical_instability\nsuccess accuracy 0.9",
+        "optuna_search.py": "pruned   rate 500",
     }
     assert expected[example] in done.stdout

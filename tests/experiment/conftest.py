@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("mlflow")
 
 _of_mlflow = runpy.run_path(str(Path(__file__).parents[1] / "integrations" / "mlflow" / "conftest.py"))
-_empty_database, store, dead_server = (_of_mlflow[name] for name in ("_empty_database", "store", "dead_server"))
+_names = ("_empty_database", "store", "dead_server", "hung_server", "server")
+_empty_database, store, dead_server, hung_server, server = (_of_mlflow[name] for name in _names)
 
 
 @pytest.fixture(autouse=True)

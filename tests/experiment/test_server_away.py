@@ -67,3 +67,35 @@ def test_a_deleted_experiment(contained: None, client: Any) -> None:
     result = ExperimentManager("churn").run_experiment("a", "h", {}, lambda config: {"accuracy": 1.0})
     assert result["status"] == "success"
     assert "was deleted" in result.report.part_errors[0].message
+
+
+def test_a_server_that_dies_while_training(server: Any) -> None:
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    manager = ExperimentManager("churn", server.uri)
+
+    def trains_on(config: Any) -> Any:
+        mlflow.log_metric("own", 1.0)
+        server.kill()
+        return {"accuracy": 0.9}
+
+    result = manager.run_experiment("a", "h", {"lr": 0.1}, trains_on)
+    assert result == {"status": "success", "metrics": {"accuracy": 0.9}}
+    assert mlflow.active_run() is None
+    assert result.run_id
+    server.start()
+    (address,) = sync().sent.values()
+    assert result.run_id in address
+    client = MlflowClient(server.uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("churn").experiment_id])
+    assert (run.info.run_id, run.info.status, run.data.params["outcome"]) == (result.run_id, "FINISHED", "success")
+    assert (run.data.metrics["own"], run.data.metrics["accuracy"]) == (1.0, 0.9)
+    again = manager.run_experiment("b", "h", {"lr": 0.1}, lambda config: {"accuracy": 0.8})
+    assert client.get_run(again.run_id).data.metrics["accuracy"] == 0.8
+
+
+def test_a_server_that_never_answers(hung_server: str) -> None:
+    result = ExperimentManager("churn", hung_server).run_experiment("a", "h", {}, lambda config: {"accuracy": 0.9})
+    assert result == {"status": "success", "metrics": {"accuracy": 0.9}}
+    assert result.run_id is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from threading import Thread
+from threading import Lock, Thread
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -94,6 +94,7 @@ class ExperimentSink(MlflowSink):
     ) -> None:
         super().__init__(experiment=experiment, run_name=run_name, tracking_uri=tracking_uri, owned=True)
         self._on_run = on_run
+        self._one_at_a_time = Lock()  # a server that is slow to make the run must not make two
 
     def prepare(self, report: RunReport) -> None:
         """Make the run. A server that does not answer, or not soon, costs the training nothing but that wait."""
@@ -120,15 +121,28 @@ class ExperimentSink(MlflowSink):
                 OPEN_WAIT_S,
             )
 
+    def start(self, report: RunReport) -> None:
+        """Make the run, if there is none yet."""
+        with self._one_at_a_time:
+            super().start(report)
+
+    def progress(self, report: RunReport) -> None:
+        """Send what is new."""
+        with self._one_at_a_time:
+            super().progress(report)
+
     def finish(self, report: RunReport) -> None:
         """Send the rest and close the run."""
-        super().finish(report)
+        with self._one_at_a_time:
+            super().finish(report)
         if self._session is not None:  # made only now, where the server was away at the start
             self._on_run(self._session)
 
     def _open(self, report: RunReport) -> None:
-        session = self._connected(report)
+        with self._one_at_a_time:
+            session = self._connected(report)
+            if session is not None:
+                with trouble_named(session.uri):
+                    session.begin(report)
         if session is not None:
-            with trouble_named(session.uri):
-                session.begin(report)
             self._on_run(session)

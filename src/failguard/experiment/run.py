@@ -118,8 +118,9 @@ class ExperimentRun:
             block = active_run(session.client, session.run_id, session.uri, has_failed=lambda: self._raised)
             run("the active run", self._block.enter_context, block)
         if plan.seed is not None:
-            seeded = run("the seed", set_seed, plan.seed) or []
-            self._recorder.note(f"seed {plan.seed} for {', '.join(seeded)}.")
+            run("the seed", set_seed, plan.seed)
+            if self._recorder.history.facts.config.get("seed") != plan.seed:
+                self._recorder.note(f"The seed is {plan.seed}; that of the configuration was not set.")
 
     def finish(self, error: BaseException | None = None, returned: Returned | None = None) -> RunReport:
         """The experiment is over; the block in which guards and MLflow see it ends here.

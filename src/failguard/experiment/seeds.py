@@ -31,14 +31,9 @@ def check_seed(seed: object) -> int | None:
     return int(number)
 
 
-def set_seed(seed: int) -> list[str]:
-    """Seed Python's ``random``, and NumPy, torch, TensorFlow and Keras where they are loaded. JAX has explicit keys.
-
-    Returns:
-        What was seeded.
-    """
+def set_seed(seed: int) -> None:
+    """Seed Python's ``random``, and NumPy, torch, TensorFlow and Keras where they are loaded. JAX has explicit keys."""
     random.seed(seed)
-    seeded = ["random"]
     for name, path in (
         ("numpy", "random.seed"),
         ("torch", "manual_seed"),  # all devices
@@ -50,5 +45,3 @@ def set_seed(seed: int) -> list[str]:
             function = getattr(function, part, None)
         if callable(function):
             function(seed)
-            seeded.append(name)
-    return seeded

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from failguard.core.finding import Severity
@@ -31,7 +32,7 @@ class ExperimentRecord:
 
     Attributes:
         hypothesis: What was believed.
-        approach: How it was tested.
+        approach: How it was tested. Made from a run: as given, else model and optimizer, else the configuration.
         metrics: Results, by name.
         duration: Time invested, in days, or a ``timedelta``.
         outcome: ``"Success"``, ``"Failure"`` or ``"Partial"``; ``""`` while it is not known.
@@ -147,7 +148,7 @@ class ExperimentRecord:
         diagnosis = report.diagnosis
         return cls(
             hypothesis=run.hypothesis or "",
-            approach=run.approach or _setup_text(setup),
+            approach=run.approach or _setup_text(setup) or _named(run.config.items()),
             metrics=_last_values(report),
             duration=report.progress.duration_s / DAY_S,
             outcome="" if outcome is None else outcome.value.capitalize(),
@@ -171,7 +172,7 @@ class ExperimentRecord:
             lessons.append(f"It ended with {entry.finding or entry.error_type}{why}.")
         return cls(
             hypothesis=entry.hypothesis,
-            approach=entry.approach or _setup_text(entry.setup),
+            approach=entry.approach or _setup_text(entry.setup) or _named(entry.config.items()),
             metrics=dict(entry.metrics),
             duration=(entry.duration_h or entry.used_h or 0.0) / 24.0,
             outcome="" if entry.outcome is None else entry.outcome.value.capitalize(),
@@ -198,11 +199,16 @@ def _listed(items: list[str]) -> str:
 
 
 def _setup_text(setup: Mapping[str, Any]) -> str:
-    known = [(name, setup[name]) for name in _SETUP if setup.get(name) not in (None, "")]
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')} {value}"
-        for name, value in known
-    )
+    return _named((name, setup[name]) for name in _SETUP if setup.get(name) not in (None, ""))
+
+
+def _named(values: Iterable[tuple[str, Any]]) -> str:
+    """``"optimizer SGD, learning rate 0.1"``, at most 20 of them."""
+    texts = [
+        f"{name.replace('_', ' ')} {value:,}" if type(value) is int else f"{name.replace('_', ' ')} {value}"
+        for name, value in islice(values, 20)
+    ]
+    return one_line(", ".join(texts))
 
 
 def _last_values(report: RunReport) -> dict[str, float]:

@@ -109,8 +109,8 @@ def _headline(report: RunReport) -> str:
     at = f" at step {count(max(root.step if ended_in and root is not None else progress.steps - 1, 0))}"
     if progress.planned_steps is not None:
         at += f" of {count(progress.planned_steps)} planned"
-    if root is not None and root.step < 0 and not progress.steps:
-        at = "" if report.run.is_experiment else " before the first step"
+    if report.run.is_experiment and not progress.steps:  # there are no steps to speak of
+        at = ""
     code = f": {one_line(root.code, 80)}" if root is not None else ""
     if status is Status.STOPPED:
         if root is not None and root.code == EARLY_STOP:
@@ -134,7 +134,7 @@ def _headline(report: RunReport) -> str:
 
 def _where(report: RunReport, root: Finding) -> str:
     frame = report.exception.frame if report.exception is not None and not report.exception.interrupt else None
-    if report.run.is_experiment and not report.progress.steps:  # there are no steps to speak of
+    if report.run.is_experiment and not report.progress.steps:
         return f"in {frame}" if frame else ""
     return f"{place(root)}, in {frame}" if frame and root.code == "run.exception" else place(root)
 
