@@ -55,7 +55,7 @@ def _show_entry(registry: Registry, entry: RunEntry) -> None:
 
 
 def _paragraphs(registry: Registry, entry: RunEntry) -> Iterator[tuple[str, str]]:
-    from failguard.report.summary import duration
+    from failguard.report.text import duration
     from failguard.runs.when import ago, local_text
 
     parent = _parent(registry, entry)

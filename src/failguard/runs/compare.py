@@ -9,7 +9,7 @@ from typing import Any
 
 from failguard.report.outcome import Outcome
 from failguard.report.plain import plain
-from failguard.report.summary import duration
+from failguard.report.text import duration
 from failguard.runs.curves import CurvePair
 from failguard.runs.entry import RunEntry
 

@@ -15,6 +15,7 @@ Points = Sequence[tuple[int, float]]
 
 APART = 0.25  # of the second run's range: nearer is taken for noise
 LARGEST = 1.797e308  # MLflow stores infinity as the largest float
+UNITS = ("_s", "_bytes", "_percent", "_h")
 WIDTH = 32
 BARS = "▁▂▃▄▅▆▇█"
 NOT_FINITE = "!"
@@ -66,13 +67,16 @@ class CurvePair:
 def curve_pairs(
     first: Mapping[str, Points], second: Mapping[str, Points], limit: int | None = None
 ) -> Iterator[CurvePair]:
-    """The metrics that both runs have over more than one step; losses first, then what is better known.
+    """The metrics that both runs have over more than one step; losses first, those of the validation before others.
+
+    Times and sizes are left out: they say nothing of learning.
 
     Args:
         first, second: Metric to its points, by step.
         limit: At most so many.
     """
-    shared = [n for n in first if n in second and len(first[n]) > 1 and len(second[n]) > 1]
+    names = [name for name in first if name in second and not name.endswith(UNITS)]
+    shared = [name for name in names if len(first[name]) > 1 and len(second[name]) > 1]
     shared.sort(key=lambda name: ("loss" not in name, "val" not in name, "/" in name, name))
     for name in shared[:limit]:
         one, other = (tuple((s, _infinite(v)) for s, v in points) for points in (first[name], second[name]))

@@ -11,6 +11,9 @@ from failguard.runs.entry import RunEntry
 __all__ = ["Attempt", "lineage", "parent_of"]
 
 
+_NAMES = ("run_id", "record_id", "name")
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One run of a line of work, in its place.
@@ -42,11 +45,21 @@ def parent_of(entry: RunEntry, entries: Iterable[RunEntry]) -> RunEntry | None:
         entry: The run.
         entries: Where to look.
     """
-    if not entry.parent:
-        return None
-    others = [other for other in entries if other.run_id != entry.run_id]
-    for name in ("run_id", "record_id", "name"):
-        found = [other for other in others if getattr(other, name) == entry.parent]
+    return _found(entry, _known(entries))
+
+
+def _known(entries: Iterable[RunEntry]) -> dict[tuple[str, str], list[RunEntry]]:
+    """Runs by what they can be named with."""
+    known: dict[tuple[str, str], list[RunEntry]] = {}
+    for entry in entries:
+        for kind in _NAMES:
+            known.setdefault((kind, getattr(entry, kind)), []).append(entry)
+    return known
+
+
+def _found(entry: RunEntry, known: Mapping[tuple[str, str], list[RunEntry]]) -> RunEntry | None:
+    for kind in _NAMES if entry.parent else ():
+        found = [e for e in known.get((kind, entry.parent or ""), ()) if e.run_id != entry.run_id]
         if len(found) == 1:
             return found[0]
     return None
@@ -62,7 +75,8 @@ def lineage(entries: Sequence[RunEntry]) -> list[Attempt]:
         entries: The runs of the line, in any order.
     """
     ordered = sorted(entries, key=lambda e: (e.started_at, e.run_id))
-    parents = {e.run_id: parent for e in ordered if (parent := parent_of(e, ordered)) is not None}
+    known = _known(ordered)
+    parents = {e.run_id: parent for e in ordered if (parent := _found(e, known)) is not None}
     for entry in ordered:
         _cut_circle(entry, parents)
     children: dict[str, list[RunEntry]] = {}

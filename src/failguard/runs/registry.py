@@ -328,12 +328,12 @@ class Registry:
     def _near_runs(self, wanted: str) -> str:
         if os.path.sep in wanted or not self.index.count():
             return "" if self.index.count() else " It has no runs."
-        near = _near(wanted, self.index.column("name"))
+        near = _near(wanted, self.index.column("name"), cutoff=0.5)  # names are short
         return f" Near ones are {near}." if near else " `failguard runs list` shows what there is."
 
 
-def _near(word: str, words: Iterable[str]) -> str:
+def _near(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
     lower = {w.lower(): w for w in words}
-    near = difflib.get_close_matches(word.lower(), list(lower), n=3, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower(), list(lower), n=3, cutoff=cutoff)
     near += [w for w in lower if word.lower() in w and w not in near][: 3 - len(near)]
     return ", ".join(lower[w] for w in near)
