@@ -42,6 +42,11 @@ def _is_beside_the_point(name: str) -> bool:
     return last not in _NAMES_A_CHOICE and (last in _TELLS_NOTHING or last.rsplit("_", 1)[-1] in _ENDINGS)
 
 
+@lru_cache(10_000)
+def _names_rate(name: str) -> bool:
+    return facts_of({name: 1.0}).optimizer.learning_rate is not None
+
+
 def tells_nothing(name: str, value: Any) -> bool:
     """Whether a value of a configuration is a seed, a name, a path or the like.
 
@@ -86,7 +91,7 @@ def region_of(entry: RunEntry) -> Region | None:
         ``None`` where nothing is known of the configuration.
     """
     values = {k: v for k, v in entry.config.items() if not tells_nothing(k, v)}
-    if "learning_rate" in entry.setup and facts_of(entry.config).optimizer.learning_rate is None:
+    if "learning_rate" in entry.setup and not any(_names_rate(name) for name in values):
         values.setdefault("learning_rate", entry.setup["learning_rate"])
     names = {name: entry.setup[name] for name in ("model", "optimizer") if entry.setup.get(name)}
     if not values and not names:
