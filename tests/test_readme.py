@@ -26,7 +26,7 @@ def snippet(name: str) -> str:
 
 def test_every_python_block_and_command_is_covered_here() -> None:
     names = [b["name"] for b in BLOCKS if b["kind"] == "python"]
-    assert sorted(names) == ["analyze", "data", "experiment", "keras", "lightning", "memory", "monitor", "registry", "report", "torch"]
+    assert sorted(names) == ["analyze", "data", "experiment", "keras", "learning", "lightning", "memory", "monitor", "registry", "report", "torch"]
     commands = [b for b in BLOCKS if b["kind"] == "sh" and b["name"] is None]
     assert [b["text"].split()[0] for b in commands] == ["pip", "make"]
 
@@ -201,6 +201,22 @@ def test_the_registry_snippet_and_commands(capsys: Any) -> None:
         assert "baseline" in done.stdout
     exec(snippet("registry"), {})
     assert "baseline" in capsys.readouterr().out
+
+
+def test_the_learning_snippet_and_commands() -> None:
+    from mlflow.tracking import MlflowClient
+
+    run = MlflowClient("sqlite:///mlflow.db").create_run("0", run_name="wider")
+    MlflowClient("sqlite:///mlflow.db").set_terminated(run.info.run_id, "FAILED")
+    names: dict[str, Any] = {}
+    exec(snippet("learning"), names)
+    assert names["metrics"].details["failure_rate"].value == 1.0
+    command = str(Path(sys.executable).parent / "failguard")
+    for line in snippet("learning_commands").splitlines():
+        words = shlex.split(line.split("#")[0].replace("RUN", run.info.run_id))
+        done = subprocess.run([command, *words[1:]], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert Path("digest.html").is_file()
 
 
 def test_the_commands(tmp_path: Path) -> None:

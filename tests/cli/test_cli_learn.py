@@ -114,7 +114,7 @@ def test_a_digest(history: list[str]) -> None:
     page = Path("d.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;b&gt;eve&lt;/b&gt;" in page
-    assert "http" not in page
+    assert "://" not in page
     assert learn("--digest", "week", "-o", "d.md").exit_code == 0
     assert Path("d.md").read_text(encoding="utf-8").startswith("# What was learned, ")
     assert json.loads(learn("--digest", "week", "--json").stdout)["period"]["runs"] == 3

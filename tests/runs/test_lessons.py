@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failguard.runs.entry import Note, RunEntry
-from failguard.runs.lessons import changes_in, current_notes, judge
+from failguard.runs.lessons import LineOfWork, changes_in, current_notes, judge
 
 Make = Callable[..., RunEntry]
 MakeNote = Callable[..., Note]
@@ -62,15 +62,16 @@ def test_a_lesson_is_judged(
     run: Make, lesson: MakeNote, text: str, later: dict[str, object], applied: bool, judgeable: bool
 ) -> None:
     failed = run("a", "f", 0, config={"lr": 0.3}, metrics={"churn_f1": 0.8})
-    judged = judge(failed, lesson(text), [run("b", "s", 2, config=later)])
+    judged = judge(failed, lesson(text), LineOfWork([failed, run("b", "s", 2, config=later)]), 1)
     assert (judged.applied_by == "b", judged.judgeable) == (applied, judgeable)
 
 
 def test_the_setup_answers_where_the_configuration_does_not(run: Make, lesson: MakeNote) -> None:
     failed = run("a", "f", 0, setup={"learning_rate": 0.3, "optimizer": "SGD"})
-    later = [run("b", "s", 2, setup={"learning_rate": 0.03, "optimizer": "SGD"})]
-    assert judge(failed, lesson("lr=0.03"), later).applied_by == "b"
-    assert not judge(failed, lesson("optimizer=sgd"), later).judgeable
+    line = LineOfWork([failed, run("b", "s", 2, setup={"learning_rate": 0.03, "optimizer": "SGD"})])
+    assert judge(failed, lesson("lr=0.03"), line, 1).applied_by == "b"
+    assert judge(failed, lesson("lr=0.03"), line, 2).applied_by is None
+    assert not judge(failed, lesson("optimizer=sgd"), line, 1).judgeable
 
 
 def test_only_what_stands_counts(run: Make, lesson: MakeNote) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from failguard.report.outcome import Outcome
 from failguard.runs.entry import RunEntry
-from failguard.runs.lessons import Judgement, current_notes, judge
+from failguard.runs.lessons import Judgement, LineOfWork, current_notes, judge
 from failguard.runs.regions import region_of
 
-__all__ = ["JudgedRun", "aware", "end_of", "judge_runs", "later_runs", "member_of", "start_of"]
+__all__ = ["JudgedRun", "aware", "end_of", "judge_runs", "member_of", "start_of"]
 
 MEMBER_TAGS = ("failguard.tag.member", "member")
 DEFAULT_MEMBER_TAG = "mlflow.user"
@@ -87,11 +87,12 @@ def judge_runs(entries: Iterable[RunEntry]) -> list[JudgedRun]:
     lessons: dict[str, tuple[Judgement, ...]] = {}
     for line in lines.values():
         recoveries.update(_recoveries(line))
+        of_line = LineOfWork(line)
         for entry in line:
             notes = current_notes(entry)
             if notes:
-                later = later_runs(entry, line)
-                lessons[entry.run_id] = tuple(judge(entry, note, later) for note in notes)
+                first = _first_later(entry, line)
+                lessons[entry.run_id] = tuple(judge(entry, note, of_line, first) for note in notes)
     judged = []
     for entry in ordered:
         success = recoveries.get(entry.run_id)
@@ -109,10 +110,9 @@ def judge_runs(entries: Iterable[RunEntry]) -> list[JudgedRun]:
     return judged
 
 
-def later_runs(entry: RunEntry, ordered: list[RunEntry]) -> list[RunEntry]:
-    """Those of ``ordered`` (by start, then by id) that started when ``entry`` had ended."""
-    first = bisect_left(ordered, end_of(entry), key=start_of)
-    return [e for e in ordered[first:] if (start_of(e), e.run_id) > (start_of(entry), entry.run_id)]
+def _first_later(entry: RunEntry, ordered: Sequence[RunEntry]) -> int:
+    """Position of the first of ``ordered`` (by start, then by id) that started when ``entry`` had ended."""
+    return bisect_left(ordered, max((end_of(entry), ""), (start_of(entry), f"{entry.run_id}\0")), key=_order)
 
 
 def _repeats(ordered: list[RunEntry]) -> dict[str, RunEntry]:
@@ -141,7 +141,7 @@ def _recoveries(line: list[RunEntry]) -> dict[str, RunEntry]:
     found = {}
     for entry in line:
         if entry.failed:
-            at = bisect_left(successes, max((end_of(entry), ""), (start_of(entry), entry.run_id)), key=_order)
+            at = _first_later(entry, successes)
             if at < len(best):
                 found[entry.run_id] = best[at]
     return found

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from failguard.runs.entry import Note, RunEntry, value_of
 
-__all__ = ["Change", "Judgement", "changes_in", "current_notes", "is_made_by", "judge"]
+__all__ = ["Change", "Judgement", "LineOfWork", "changes_in", "current_notes", "judge"]
 
 KINDS = ("lesson", "next_step")
 _TOLERANCE = 1e-9  # relative: 0.1 is written as 0.1, whatever arithmetic it came from
@@ -103,15 +105,39 @@ def changes_in(text: str) -> tuple[tuple[Change, ...], ...]:
     return tuple(found)
 
 
-def is_made_by(change: Change, entry: RunEntry) -> bool:
-    """Whether a run's configuration, or what the adapter read of its setup, is as a change asks.
+class LineOfWork:
+    """The runs of a line of work, which knows who makes a change.
 
-    A run that does not say what its value is does not make the change, whatever the sign.
+    Args:
+        runs: By start, oldest first.
     """
-    return any(_compare(value, change.sign, change.value) for value in _lookup(change.name, entry))
+
+    def __init__(self, runs: Sequence[RunEntry]) -> None:
+        self.runs = runs
+        self._values: list[dict[str, list[Any]]] | None = None
+        self._made: dict[tuple[str, str, str], list[int]] = {}
+
+    def made(self, change: Change) -> list[int]:
+        """Positions of the runs that are as a change asks, in order.
+
+        A value is found by its whole key, by the last part of it, or by another usual name of the same thing (``lr``,
+        ``learning_rate``); in what the adapter read where the configuration has none. A run that does not say what its
+        value is does not make the change, whatever the sign.
+        """
+        key = (change.name, change.sign, repr(change.value))
+        if key not in self._made:
+            if self._values is None:
+                self._values = [_by_name(run) for run in self.runs]
+            names = _names(change.name)
+            self._made[key] = [
+                i
+                for i, values in enumerate(self._values)
+                if any(_compare(v, change.sign, change.value) for name in names for v in values.get(name, ()))
+            ]
+        return self._made[key]
 
 
-def judge(entry: RunEntry, note: Note, later_runs: Sequence[RunEntry]) -> Judgement:
+def judge(entry: RunEntry, note: Note, line: LineOfWork, first: int) -> Judgement:
     """Judge one lesson or next step.
 
     A condition that the run itself fulfils already, as in "lr=0.3 diverged, lr=0.03", tells what was done and is no
@@ -120,18 +146,32 @@ def judge(entry: RunEntry, note: Note, later_runs: Sequence[RunEntry]) -> Judgem
     Args:
         entry: The run that the note is on.
         note: The note.
-        later_runs: Later runs of the line of work, oldest first.
+        line: Its line of work.
+        first: Position of the first later run in it.
     """
+    own = LineOfWork([entry]).made
     alternatives = []
     for conditions in changes_in(note.text):
-        kept = tuple(c for c in conditions if not is_made_by(c, entry) and not _is_metric(c, entry))
+        kept = tuple(c for c in conditions if not own(c) and not _is_result(c, entry))
         if kept:
             alternatives.append(kept)
-    made = (r for r in later_runs if any(all(is_made_by(c, r) for c in kept) for kept in alternatives))
-    applied = next(made, None) if alternatives else None
-    return Judgement(
-        entry.run_id, note, tuple(alternatives), None if applied is None else applied.run_id, bool(alternatives)
-    )
+    found = [position for kept in alternatives if (position := _first_to_make(kept, line, first)) is not None]
+    applied = line.runs[min(found)].run_id if found else None
+    return Judgement(entry.run_id, note, tuple(alternatives), applied, bool(alternatives))
+
+
+def _first_to_make(changes: Sequence[Change], line: LineOfWork, first: int) -> int | None:
+    """Position of the first run from ``first`` on that makes all changes."""
+    one, *others = (line.made(change) for change in changes)
+    for position in one[bisect_left(one, first) :]:
+        if all(_holds(made, position) for made in others):
+            return position
+    return None
+
+
+def _holds(positions: Sequence[int], position: int) -> bool:
+    at = bisect_left(positions, position)
+    return at < len(positions) and positions[at] == position
 
 
 def _change(match: re.Match[str]) -> Change | None:
@@ -146,24 +186,36 @@ def _change(match: re.Match[str]) -> Change | None:
     return Change(match["name"], _TURNED[sign] if match["negated"] else sign, value)
 
 
-def _is_metric(change: Change, entry: RunEntry) -> bool:
+def _is_result(change: Change, entry: RunEntry) -> bool:
+    """Whether a name is of something that a run gave, and of nothing that it was given."""
     low = change.name.lower()
     known = low in _RESULTS or low.endswith(("_loss", "_accuracy", "_acc")) or change.name in entry.metrics
-    return known and not list(_lookup(change.name, entry))
+    return known and not _names(low) & _by_name(entry).keys()
 
 
-def _lookup(name: str, entry: RunEntry) -> Iterable[Any]:
-    """The values that a run has under a name: whole or last part of a key, or another name of the same thing."""
-    plain_name = name.lower().replace("-", "_")
-    names = {plain_name, *_SAME.get(plain_name, ())}
-    found = [
-        value
-        for key, value in entry.config.items()
-        if (low := key.lower().replace("-", "_")) in names or low.rsplit(".", 1)[-1] in names
-    ]
-    if not found:
-        found = [value for key, value in entry.setup.items() if key.lower() in names]
+def _names(name: str) -> frozenset[str]:
+    low = _normal(name)
+    return frozenset((low, *_SAME.get(low, ())))
+
+
+def _by_name(entry: RunEntry) -> dict[str, list[Any]]:
+    """The values of a run by their keys and by the last parts of those."""
+    found: dict[str, list[Any]] = {}
+    for key, value in entry.config.items():
+        whole = _normal(key)
+        last = whole.rsplit(".", 1)[-1]
+        found.setdefault(whole, []).append(value)
+        if last != whole:
+            found.setdefault(last, []).append(value)
+    for key, value in entry.setup.items():
+        if not any(name in found for name in _names(key)):
+            found[_normal(key)] = [value]
     return found
+
+
+@lru_cache(10_000)
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def _compare(value: Any, sign: str, wanted: Any) -> bool:

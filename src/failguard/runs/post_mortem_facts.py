@@ -47,7 +47,7 @@ class Similar:
 
     Attributes:
         failure: The run.
-        fixed_by: The next success of its line of work, if it came before this run started.
+        fixed_by: The next success of its line of work, by now.
         changes: What that run had changed.
     """
 
@@ -174,17 +174,19 @@ def new_actions(entry: RunEntry, report: RunReport | None, similar: Sequence[Sim
     if entry.failed:
         yield from preventions(entry, report)
     if similar:
-        yield (
-            f"Look for earlier failures before the next run: `failguard runs list --cause {entry.cause}`."
-            if (entry.cause)
-            else "Look for earlier failures before the next run: `failguard runs list --status failed`."
-        )
+        which = f"--cause {entry.cause}" if entry.cause else "--outcome failure"
+        yield f"Look for earlier failures before the next run: failguard runs list {which}"
 
 
-def new_lessons(entry: RunEntry, report: RunReport | None, others: Sequence[RunEntry]) -> Iterator[str]:
-    """What the run and its successor taught, with the values that made the difference."""
+def new_lessons(
+    entry: RunEntry, report: RunReport | None, similar: Sequence[Similar], others: Sequence[RunEntry]
+) -> Iterator[str]:
+    """What the run, its successor and earlier failures like it taught, with the values that made the difference."""
     if not entry.failed:
         return
+    taught = next((s.failure for s in similar if s.failure.lessons), None)
+    if taught is not None:
+        yield f"Known from run {taught.run_id[:8]}, and true again: {taught.lessons[-1]}"
     success = next_success(entry, others)
     values = _values_of_cause(report)
     if values and entry.finding:

@@ -191,7 +191,7 @@ def post_mortem_of(
         _texts(root_cause(entry, report, similar), hide),
         _texts(what_went_well(entry, report), hide),
         _with_new(noted_actions, _texts(new_actions(entry, report, similar), hide)),
-        _with_new(noted_lessons, _texts(new_lessons(entry, report, others), hide)),
+        _with_new(noted_lessons, _texts(new_lessons(entry, report, similar, others), hide)),
         tuple(s.failure.run_id for s in similar),
     )
 

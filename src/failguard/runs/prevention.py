@@ -11,20 +11,18 @@ from failguard.runs.entry import RunEntry
 
 __all__ = ["preventions"]
 
-_DATA = (
-    "Check the data before training: `failguard data check FILE --label COLUMN`, or `validate_dataset(data, label)`."
-)
+_DATA = "Check the data before training: failguard data check FILE --label COLUMN, or validate_dataset(data, label)."
 _SPLIT = (
-    "Compare both halves before training: `failguard data split TRAIN VALIDATION`, or `check_split(train, validation)`."
+    "Compare both halves before training: failguard data split TRAIN VALIDATION, or check_split(train, validation)."
 )
-_ONE_BATCH = "Run one batch through training and validation before the long run (`fast_dev_run=True` in Lightning)."
+_ONE_BATCH = "Run one batch through training and validation before the long run (fast_dev_run=True in Lightning)."
 _CLIP = (
-    "Clip gradients: `gradient_clip_val=1.0` in Lightning, `clipnorm=1.0` in a Keras optimizer, "
-    "`torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` in a loop."
+    "Clip gradients: gradient_clip_val=1.0 in Lightning, clipnorm=1.0 in a Keras optimizer, "
+    "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) in a loop."
 )
 _SHORT = "Try a new rate for a few hundred steps before the long run: a rate that is far off shows there."
-_MEMORY = "Bound memory with `resources=ResourceLimits(...)`, and run the largest batch once before the long run."
-_PATIENCE = "Set `patience`: the run ends when validation no longer improves, and the best weights are put back."
+_MEMORY = "Bound memory with resources=ResourceLimits(...), and run the largest batch once before the long run."
+_PATIENCE = "Set patience: the run ends when validation no longer improves, and the best weights are put back."
 
 _BY_CAUSE = {
     "bad_labels": _DATA,
@@ -35,7 +33,7 @@ _BY_CAUSE = {
     "unscaled_targets": _DATA,
     "data_leakage": _SPLIT,
     "train_validation_mismatch": _SPLIT,
-    "unshuffled_data": "Keep `check_data=True`: sorted batches are seen before training.",
+    "unshuffled_data": "Keep check_data=True: sorted batches are seen before training.",
     "missing_gradient_clipping": _CLIP,
     "learning_rate_too_high": _SHORT,
     "learning_rate_too_low": _SHORT,
@@ -44,7 +42,7 @@ _BY_CAUSE = {
     "retained_graph": _MEMORY,
     "too_little_data_for_capacity": _PATIENCE,
     "too_little_regularization": _PATIENCE,
-    "disk_full": "Look at the disk before the run; `resources=ResourceLimits(...)` warns while it fills.",
+    "disk_full": "Look at the disk before the run; resources=ResourceLimits(...) warns while it fills.",
     "device_mismatch": _ONE_BATCH,
     "dtype_mismatch": _ONE_BATCH,
     "missing_file_or_column": _ONE_BATCH,
@@ -88,6 +86,6 @@ def _strict(report: RunReport | None) -> Iterator[str]:
     after = report.progress.steps - 1 - first.step
     if after >= max(10, 0.05 * report.progress.steps):
         yield (
-            f'Use `policy="strict"`: it stops on the first error, here {first.code} at step {count(first.step)}, '
+            f'Use policy="strict": it stops on the first error, here {first.code} at step {count(first.step)}, '
             f"{count(after)} steps before the run ended."
         )

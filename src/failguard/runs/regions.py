@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from failguard.diagnosis.configuration import facts_of
@@ -34,6 +35,18 @@ _SETUP = ("model", "optimizer", "learning_rate", "schedule", "clipping", "loss",
 _MAX_DEPTH = 8
 
 
+@lru_cache(10_000)
+def _is_beside_the_point(name: str) -> bool:
+    """Whether a key is one of those; the last part decides."""
+    last = name.rsplit(".", 1)[-1].lower().replace("-", "_")
+    return last not in _NAMES_A_CHOICE and (last in _TELLS_NOTHING or last.rsplit("_", 1)[-1] in _ENDINGS)
+
+
+@lru_cache(10_000)
+def _names_rate(name: str) -> bool:
+    return facts_of({name: 1.0}).optimizer.learning_rate is not None
+
+
 def tells_nothing(name: str, value: Any) -> bool:
     """Whether a value of a configuration is a seed, a name, a path or the like.
 
@@ -41,12 +54,10 @@ def tells_nothing(name: str, value: Any) -> bool:
         name: Its key; of a nested one the last part counts.
         value: Its value; text that looks like a path or an address tells nothing either.
     """
-    last = name.rsplit(".", 1)[-1].lower().replace("-", "_")
-    if last in _NAMES_A_CHOICE:
-        return False
-    if last in _TELLS_NOTHING or last.rsplit("_", 1)[-1] in _ENDINGS:
+    if _is_beside_the_point(name):
         return True
-    return isinstance(value, str) and _PATH.match(value) is not None
+    is_choice = name.rsplit(".", 1)[-1].lower() in _NAMES_A_CHOICE
+    return isinstance(value, str) and not is_choice and _PATH.match(value) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ def region_of(entry: RunEntry) -> Region | None:
         ``None`` where nothing is known of the configuration.
     """
     values = {k: v for k, v in entry.config.items() if not tells_nothing(k, v)}
-    if "learning_rate" in entry.setup and facts_of(entry.config).optimizer.learning_rate is None:
+    if "learning_rate" in entry.setup and not any(_names_rate(name) for name in values):
         values.setdefault("learning_rate", entry.setup["learning_rate"])
     names = {name: entry.setup[name] for name in ("model", "optimizer") if entry.setup.get(name)}
     if not values and not names:
