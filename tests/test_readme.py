@@ -93,8 +93,10 @@ def test_the_loop_snippet() -> None:
     assert names["guard"].report.progress.steps == 80
 
 
-def test_the_snippet_about_earlier_failures() -> None:
+def test_the_snippet_about_earlier_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody is there: MLflow need not be loaded
 
     def train(model: Any, optimizer: Any, guard: Any) -> None:
         for _ in range(60):

@@ -210,6 +210,12 @@ def _train(
         LocalRecord(folder / RECORDS),
         MlflowSink(experiment="failguard demo", run_name=name, tracking_uri=store),
     ]
-    keywords = {"sinks": sinks, "run_name": name, "experiment": "failguard demo", "hypothesis": scenario.hypothesis}
+    keywords: dict[str, Any] = {
+        "sinks": sinks,
+        "run_name": name,
+        "experiment": "failguard demo",
+        "hypothesis": scenario.hypothesis,
+        "memory": False,  # it fails on purpose, as often as it is run
+    }
     report: RunReport = load()(scenario, scenario.data(digits), keywords)
     return report

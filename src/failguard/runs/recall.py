@@ -12,7 +12,7 @@ from failguard.core.redaction import redact_text
 from failguard.diagnosis.causes import KNOWLEDGE
 from failguard.diagnosis.wording import count
 from failguard.report.outcome import Outcome
-from failguard.report.summary import one_line
+from failguard.report.text import one_line
 from failguard.runs.contrast import Split, splits, value_text
 from failguard.runs.entry import RunEntry
 from failguard.runs.memory_settings import FailureMemory

@@ -13,11 +13,9 @@ from typing import Any
 from failguard._version import __version__
 from failguard.core.finding import Severity, Status
 from failguard.core.redaction import cut
-from failguard.report.markdown import markdown_text
 from failguard.report.outcome import outcome_of
 from failguard.report.plain import plain
 from failguard.report.run_report import RunReport
-from failguard.report.summary import one_line
 
 __all__ = [
     "MetricRow",
@@ -229,7 +227,10 @@ def tags(report: RunReport) -> dict[str, str]:
 
 
 def note(report: RunReport) -> str:
-    """The run page's note, in Markdown: status, finding, cause, remedy."""
+    """The run page's note, in Markdown: status, finding, cause, remedy, what was seen before."""
+    from failguard.report.markdown import markdown_text
+    from failguard.report.text import one_line
+
     lines = [f"**failguard: {report.status}**", "", report.diagnosis.summary]
     if report.root is not None:
         lines += ["", f"- Finding: `{report.root.code}` at step {report.root.step}: {report.root.message}"]
