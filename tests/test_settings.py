@@ -55,6 +55,8 @@ def test_a_message_about_a_keyword_shows_no_secret(keywords: dict[str, Any], cap
         ({"monitor": ""}, ["monitor=''"]),
         ({"monitor": 3}, ["monitor=3"]),
         ({"min_delta": -0.1}, ["min_delta=-0.1"]),
+        ({"verify_remedies": "yes"}, ["verify_remedies='yes'", "'capture'"]),
+        ({"verify_remedies": 1}, ["verify_remedies=1"]),
         ({"min_delta": float("nan")}, ["min_delta=nan"]),
         ({"overhead_budget": 0}, ["overhead_budget=0"]),
         ({"overhead_budget": 2}, ["overhead_budget=2"]),

@@ -37,6 +37,8 @@ def keep_and_verify(
     if report.exception is not None and report.exception.interrupt:
         return None  # whoever ends a run does not want to wait
     local = report.locations.get("local")
+    if local is not None and not Path(local).is_dir():  # a relative path, and the program has changed its folder
+        local = None
     if local is None and not runs_trials:
         report.notes.append("There is no local record, so no capsule was written for `failguard verify`.")
         return None
@@ -57,7 +59,7 @@ def _in_folder(
     if info is None:
         return None
     write_report(folder, report)
-    if "local" in report.locations:
+    if folder.parent == Path(report.locations.get("local", "")):
         report.notes.append(_describe(info, folder))
     if not runs_trials:
         return None

@@ -15,6 +15,7 @@ from failguard.core import capsule  # noqa: E402
 from failguard.core.capsule import WINDOW_STEPS, CapsuleRefused, read_info  # noqa: E402
 from failguard.core.facts import Facts, ModelFacts  # noqa: E402
 from failguard.core.history import Series  # noqa: E402
+from failguard.errors import ConfigurationError  # noqa: E402
 from failguard.sinks.files import LocalRecord  # noqa: E402
 from failguard.torch import FailGuard, capture  # noqa: E402
 from failguard.torch.capture import Capture  # noqa: E402
@@ -167,3 +168,8 @@ def test_a_healthy_run_leaves_no_capsule() -> None:
     assert guard.report.status == "completed"
     assert list(Path("failguard_runs").glob("*/failguard"))
     assert not list(Path("failguard_runs").glob(f"*/{capsule.FOLDER}"))
+
+
+def test_a_loss_function_must_be_one() -> None:
+    with pytest.raises(ConfigurationError, match="loss_fn=str"):
+        FailGuard(nn.Linear(1, 1), loss_fn="mse")

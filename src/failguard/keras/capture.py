@@ -14,6 +14,7 @@ import numpy as np
 from failguard.core.capsule import BATCHES_BYTES, MODEL_SHARE, WINDOW_STEPS, CapsuleInfo, CapsuleRefused, write_info
 from failguard.core.facts import Facts
 from failguard.core.history import Series
+from failguard.keras.snapshot import BestWeights
 from failguard.resources import available_memory_bytes
 
 __all__ = ["Capture"]
@@ -41,7 +42,7 @@ class Capture:
         """
         self._facts = facts
         self._step = step
-        size, free = sum(v.value.nbytes for v in model.weights if hasattr(v.value, "nbytes")), available_memory_bytes()
+        size, free = BestWeights(model).size_bytes, available_memory_bytes()
         if free is not None and size > MODEL_SHARE * free:
             raise CapsuleRefused(
                 f"a copy of the model takes {size / 1e6:,.0f} MB, more than {MODEL_SHARE:.0%} of the free memory"

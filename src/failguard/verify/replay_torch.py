@@ -96,6 +96,9 @@ class TorchCapsule:
                         live[name].copy_(value)
             for optimizer, state in zip(optimizers, moment["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
+        if self._device == "cpu":
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group.update({name: False for name in ("fused", "capturable") if group.get(name)})
         return module, optimizers, stored["loss_fn"]
 
     def _loss_of(self, module: nn.Module, kept: Sequence[dict[str, Any]], function: Any) -> LossOf:
@@ -134,6 +137,7 @@ class _Run:
         self._loss_of = loss_of
         # Where the run did not clear its gradients, neither does the replay.
         self._carries_over = facts.setup.carried_over > 0 and not (change is not None and change.clears_gradients)
+        self._rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
         self._clipping = info.clipping
         if change is not None and change.clip_norm is not None:
             self._clipping = f"norm {change.clip_norm}"
@@ -191,15 +195,15 @@ class _Run:
         if norm - norm != 0.0:
             return "gradient"
         self._clip(parameters)
-        for optimizer, groups in zip(self._optimizers, settings, strict=False):
-            self._set(optimizer, groups)
+        for optimizer, groups, rates in zip(self._optimizers, settings, self._rates, strict=False):
+            self._set(optimizer, groups, rates)
             optimizer.step()
             if not self._carries_over:
                 optimizer.zero_grad()
         result.updates += 1
         return ""
 
-    def _set(self, optimizer: Any, groups: list[dict[str, Any]]) -> None:
+    def _set(self, optimizer: Any, groups: list[dict[str, Any]], rates: list[Any]) -> None:
         """The settings of this step, as a schedule had made them, and what the trial changes of them."""
         change = self._change
         for i, group in enumerate(optimizer.param_groups):
@@ -207,7 +211,7 @@ class _Run:
             group.update({k: v for k, v in saved.items() if k not in ONLY_THERE})
             if change is None:
                 continue
-            group["lr"] = group["lr"] * change.rate_factor
+            group["lr"] = saved.get("lr", rates[i]) * change.rate_factor
             if change.weight_decay is not None and group.get("weight_decay"):
                 group["weight_decay"] = change.weight_decay
 

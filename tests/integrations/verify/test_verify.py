@@ -147,15 +147,10 @@ def test_a_failure_that_begins_late_is_taken_up_from_a_later_step() -> None:
     assert evidence[0].endswith("(from step 32 of the run on)") or evidence[0].endswith("(from step 64 of the run on)")
 
 
-def test_gradients_that_were_never_cleared() -> None:
-    found = run(LOOP, RATE="0.05", CLEAR="")
+def test_gradients_that_were_never_cleared_and_no_record_to_keep() -> None:
+    found = run(LOOP, RATE="0.05", CLEAR="", SINKS="[]")
     assert found["root"] == "gradient.accumulating"
     assert found["causes"][0][:2] == ["missing_zero_grad", True]
-
-
-def test_without_a_record_nothing_is_left() -> None:
-    found = run(LOOP, RATE="1e4", SINKS="[]")
-    assert found["causes"][0][:2] == ["learning_rate_too_high", True]
     assert found["notes"] == []
     assert not Path("failguard_runs").exists()
 
@@ -185,14 +180,6 @@ def test_the_command_on_a_record_that_was_only_captured() -> None:
     assert "was not finite" in table.stdout
 
 
-def test_a_failure_of_another_kind_says_why_nothing_was_tried() -> None:
-    found = run(LOOP, RATE="0.01", BREAK="y[16 * 40 :] = 0; x = torch.randn(1600, 8) * 1e3")
-    assert found["errors"] == []
-    assert any(note.startswith("Trials of remedies: ") for note in found["notes"]) or any(
-        verified for _, verified, _ in found["causes"]
-    )
-
-
 def test_the_limit_holds_and_the_run_is_told() -> None:
     text = MODELS.replace(
         "return self.net(x)",
@@ -212,8 +199,16 @@ def test_the_limit_holds_and_the_run_is_told() -> None:
 
 
 def test_a_record_without_a_capsule() -> None:
-    run(LOOP.replace("verify_remedies=True, ", ""), RATE="1e4")
-    done = command("verify", next(p.name for p in Path("failguard_runs").iterdir() if p.is_dir()))
+    import torch
+
+    from failguard.sinks.files import LocalRecord
+    from failguard.torch import FailGuard
+
+    model = torch.nn.Linear(2, 1)
+    with FailGuard(model, torch.optim.SGD(model.parameters()), sinks=[LocalRecord("failguard_runs")]) as guard:
+        guard.step(loss=model(torch.full((1, 2), torch.nan)).sum())
+    assert guard.report.failing
+    done = command("verify", guard.report.run.record_id)
     assert done.returncode == 2
     assert "verify_remedies=True" in done.stderr
     assert len(done.stderr.splitlines()) == 1
