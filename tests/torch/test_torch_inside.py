@@ -66,6 +66,11 @@ def test_the_axis_of_a_softmax():
     assert one.output.activation_units == 1
 
 
+def test_the_class_that_a_loss_leaves_out():
+    assert graph(F.cross_entropy(net()(X), CLASSES)).output.ignored_class is None
+    assert graph(F.cross_entropy(net()(X), CLASSES, ignore_index=2)).output.ignored_class == 2
+
+
 SHARES = torch.softmax(torch.randn(16, 3, generator=torch.Generator().manual_seed(1)), 1)
 
 

@@ -49,12 +49,12 @@ class DataDrift:
     TRIPS: ClassVar[Sequence[Example]] = (
         Example(
             "validation targets in their units",
-            epochs={"train_loss": decay(12, 0.9, 0.02), "val_loss": noisy([1744.0] * 12, 2.0)},
+            epochs={"train_loss": decay(12, 0.9, 0.02), "val_loss": noisy([1744.0] * 12, 0.001)},
             facts=Facts(trivial_loss=1.0),
         ),
         Example(
             "validation inputs that were not scaled",
-            epochs={"train_loss": decay(12, 0.6, 0.02), "val_loss": noisy([20.0] * 12, 0.2)},
+            epochs={"train_loss": decay(12, 0.6, 0.02), "val_loss": noisy([20.0] * 12, 0.01)},
             facts=Facts(trivial_loss=0.69),
         ),
     )
@@ -66,7 +66,7 @@ class DataDrift:
         ),
         Example(
             "learned within the first epoch, validation as a sum",
-            epochs={"train_loss": decay(12, 0.2, 0.05), "val_loss": noisy([50.0] * 12, 0.5)},
+            epochs={"train_loss": decay(12, 0.2, 0.05), "val_loss": noisy([50.0] * 12, 0.01)},
             facts=Facts(trivial_loss=1.0),
         ),
         Example(

@@ -170,6 +170,8 @@ class BatchReader:
         x, y = ([_array(t) for t in tensors(part) if _has_numbers(t)] for part in (inputs, targets))
         shape = self._facts.output.shape if self._facts.loss_name == "cross_entropy" else None
         classes = shape[1] if shape is not None and len(shape) > 1 and self._ignored is None else None
+        if isinstance(inputs, list | tuple):  # of several parts the last may be something else, such as numbers of rows
+            classes = None
         checks.add(x, y, step, epoch, classes)
         found = checks.next()
         return None if found is not None and found.code in self._settings.ignore else found
