@@ -88,6 +88,9 @@ def test_an_ignored_outcome_opens_no_gate() -> None:
         ("gradient.accumulating", ["update.too_large", "loss.divergence", "loss.non_finite"]),
         ("data.scale", ["update.too_large", "loss.divergence"]),
         ("gradient.exploding", ["loss.non_finite"]),
+        ("data.constant_feature", ["loss.no_learning", "activation.dead", "metric.degenerate_predictions"]),
+        ("model.no_nonlinearity", ["loss.no_learning", "loss.plateau"]),
+        ("gradient.missing", ["weights.frozen", "loss.no_learning"]),
     ],
 )
 def test_what_is_wrong_inside_is_the_root_of_what_follows(root: str, others: list[str]) -> None:
@@ -246,3 +249,9 @@ def test_dead_units_explain_gradients_that_vanish_whichever_was_seen_first() -> 
     root = root_of([*findings, found("loss.no_learning", step=200)])
     assert root is not None
     assert root.code == "activation.dead"
+
+
+def test_not_learning_explains_constant_predictions_whichever_was_seen_first() -> None:
+    result = root_of([found("metric.degenerate_predictions", WARNING, 70), found("loss.no_learning", WARNING, 90)])
+    assert result is not None
+    assert result.code == "loss.no_learning"

@@ -167,7 +167,7 @@ def root_of(findings: Sequence[Finding]) -> Finding | None:
         if at == before:
             break
     root = candidates[at]
-    same = [f for f in candidates[: start + 1] if f.code == root.code]
+    same = [f for f in candidates[: max(start, at) + 1] if f.code == root.code]
     return max(same, key=lambda f: f.severity.rank)
 
 

@@ -253,3 +253,18 @@ def test_severity_is_ordered_for_the_root() -> None:
 def test_the_name_is_the_function_however_it_was_imported(code: str) -> None:
     heavy = "import sys; assert not {'torch', 'mlflow', 'tensorflow', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", f"{code}\n{heavy}"], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["lr", "learning_rate", "lr-SGD", "train/lr", "train/learning_rate"])
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_a_logged_learning_rate_is_kept(name: str, per: str) -> None:
+    loss = [2.3 - 0.08 * i for i in range(10)] + [1.49 + 0.004 * (-1) ** i for i in range(50)]
+    rates = [0.1 * 0.65**i for i in range(60)]
+    log: dict[str, Any] = {"epoch": list(range(60)), "train_loss": loss, "val_loss": [x + 0.05 for x in loss]}
+    log[name] = rates
+    if per == "step":
+        log = {key: [v for v in values for _ in range(8)] for key, values in log.items()}
+        log["val_loss"] = [v if i % 8 == 7 else None for i, v in enumerate(log["val_loss"])]
+    report = analyze(log, per=per)
+    assert [f.code for f in report.findings] == ["loss.plateau"]
+    assert report.diagnosis.likely_cause == "learning_rate_too_low"

@@ -63,6 +63,7 @@ STANDARD = MINIMAL | {
     "model.wrong_mode",
     "model.no_nonlinearity",
     "data.constant_feature",
+    "data.drift",
     "data.unshuffled",
     "data.scale",
     "resource.memory_growth",

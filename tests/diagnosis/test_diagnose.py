@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from failguard.core.codes import CAUSES, FINDINGS
-from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
+from failguard.core.facts import Facts, InputFacts, ModelFacts, OptimizerFacts, SetupFacts
 from failguard.core.finding import Finding, Severity
 from failguard.core.history import History
 from failguard.core.internals import Internals, LayerReading, PredictionReading
@@ -546,3 +546,58 @@ def test_a_schedule_that_ends_with_the_run_is_none(make_history, make_finding):
     history = make_history([2.25] * 400, [0.5] * 400, epochs={"learning_rate": rates}, optimizer=SGD, max_epochs=25)
     causes = diagnose([f := make_finding("loss.no_learning", 399)], f, history, None).causes
     assert all(c.code != "learning_rate_too_low" for c in causes)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "remedy"),
+    [
+        ("data.constant_feature", "constant_inputs", "just before the model"),
+        ("data.repeated_batch", "shared_random_state", "worker_init_fn"),
+        ("model.no_nonlinearity", "missing_nonlinearity", "activation"),
+        ("data.imbalance", "class_imbalance", ""),
+    ],
+)
+def test_findings_about_data_and_structure_have_a_cause(make_history, make_finding, code, cause, remedy):
+    root = make_finding(code, 0, "warning", "Batch 0: all 2,048 values of the input are 0.")
+    history = make_history(around(2.3, 100), optimizer=ADAM, class_counts={0: 980, 1: 20}, target_kind="classes")
+    diagnosis = diagnose([root], root, history, None)
+    assert diagnosis.likely_cause == cause
+    assert diagnosis.causes[0].evidence
+    assert remedy in diagnosis.causes[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("reaches", "cause"), [(False, "detached_graph"), (None, "detached_graph"), (True, "gradients_cleared_early")]
+)
+def test_without_any_gradient_the_loss_is_cut_off_or_gradients_were_cleared(make_history, make_finding, reaches, cause):
+    root = make_finding("gradient.missing", 40, "warning")
+    setup = SetupFacts(updates_without_gradient=40, loss_reaches_parameters=reaches)
+    epochs = {"train_loss": [2.3] * 6, "val_loss": [2.31] * 6}
+    history = make_history(around(2.3, 100), epochs=epochs, optimizer=ADAM, setup=setup)
+    assert diagnose([root], root, history, None).likely_cause == cause
+
+
+def test_batch_normalization_of_single_samples(make_history, make_finding):
+    root = make_finding("loss.no_learning", 400)
+    model = {"normalization": True, "batch_normalization": True}
+    history = make_history(around(2.3, 400), optimizer=ADAM, model=model, batch_size=1, trivial_loss=2.3)
+    assert diagnose([root], root, history, None).likely_cause == "batch_size_too_small"
+
+
+def test_an_enormous_first_loss_of_ordinary_inputs_is_the_weights(make_history, make_finding):
+    root = make_finding("loss.non_finite", 1)
+    inputs = InputFacts(-4.0, 4.0, 0.0, 1.0, samples=64)
+    history = make_history(
+        [404.0, NAN], optimizer=SGD, inputs=inputs, trivial_loss=0.69, target_kind="classes", batch_size=32
+    )
+    causes = [c.code for c in diagnose([root], root, history, None).causes]
+    assert causes[0] == "bad_initialization"
+    assert "unscaled_inputs" not in causes
+
+
+def test_tiny_updates_are_a_low_rate_whatever_the_rate_says(make_history, make_finding):
+    small = Finding("update.too_small", Severity.WARNING, 90, 2, "Small.", evidence={"update_ratio": 1e-6})
+    root = make_finding("loss.no_learning", 300)
+    epochs = {"val_loss": [2.31, 2.3, 2.31, 2.3]}
+    history = make_history(around(2.3, 300), around(1.0, 300), epochs, optimizer=SGD, trivial_loss=2.3)
+    assert diagnose([small, root], root, history, None).likely_cause == "learning_rate_too_low"

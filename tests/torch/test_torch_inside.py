@@ -44,7 +44,7 @@ def graph(loss, model=None):
             lambda: F.binary_cross_entropy_with_logits(net(nn.Sigmoid(), out=1)(X)[:, 0], (VALUES > 0).float()),
             "binary_cross_entropy_with_logits",
             "logits",
-            None,
+            "sigmoid",
         ),
         (lambda: F.mse_loss(net(nn.Tanh(), out=1)(X).squeeze(1), VALUES), "mse_loss", "values", "tanh"),
         (lambda: (net(out=1)(X).squeeze(1) - VALUES).pow(2).mean(), "mse_loss", "values", "linear"),
@@ -64,6 +64,69 @@ def test_the_axis_of_a_softmax():
     assert not right.output.activation_over_samples
     one = graph(F.mse_loss(net(nn.Softmax(1), out=1)(X).squeeze(1), VALUES))
     assert one.output.activation_units == 1
+
+
+def test_the_class_that_a_loss_leaves_out():
+    assert graph(F.cross_entropy(net()(X), CLASSES)).output.ignored_class is None
+    assert graph(F.cross_entropy(net()(X), CLASSES, ignore_index=2)).output.ignored_class == 2
+
+
+SHARES = torch.softmax(torch.randn(16, 3, generator=torch.Generator().manual_seed(1)), 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "twice"),
+    [
+        (lambda: F.binary_cross_entropy(torch.sigmoid(net(nn.Sigmoid(), out=1)(X))[:, 0], (VALUES > 0).float()), True),
+        (lambda: F.binary_cross_entropy(torch.sigmoid(net(nn.Sigmoid(), out=1)(X)[:, 0]), (VALUES > 0).float()), True),
+        (lambda: F.nll_loss(torch.log(torch.softmax(net(nn.Softmax(1))(X), 1)), CLASSES), True),
+        (lambda: F.nll_loss(torch.log(torch.softmax(net()(X), 1)), CLASSES), False),
+        (lambda: F.binary_cross_entropy(torch.sigmoid(net(out=1)(X)[:, 0]), (VALUES > 0).float()), False),
+        # Hidden sigmoids, with weights between them and the last one.
+        (lambda: F.mse_loss(nn.Sequential(nn.Linear(8, 8), nn.Sigmoid(), nn.Linear(8, 1), nn.Sigmoid())(X), X), False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_what_is_squashed_twice(loss, twice):
+    assert graph(loss()).output.is_squashed_twice is twice
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "sum"])
+def test_a_divergence_of_probabilities(reduction):
+    wrong = graph(F.kl_div(net(nn.Softmax(1))(X), SHARES, reduction=reduction))
+    assert (wrong.name, wrong.output.loss_takes, wrong.output.activation) == ("kl_div", "log_probabilities", "softmax")
+    right = graph(F.kl_div(net(nn.LogSoftmax(1))(X), SHARES, reduction=reduction))
+    assert right.output.activation != "softmax"
+
+
+def test_other_differences_of_products_are_no_divergence():
+    hits = F.one_hot(CLASSES, 3).float()
+    assert graph((hits - hits * net(nn.Softmax(1))(X)).sum(1).mean()).name is None
+    assert graph(-(hits * net(nn.Softmax(1))(X)).sum(1).mean()).name is None
+
+
+def test_whether_a_loss_leads_to_parameters():
+    model = net()
+    loss = F.cross_entropy(model(X), CLASSES)
+    assert graph(loss, model).reaches_parameters is True
+    assert graph(torch.tensor(loss.item(), requires_grad=True), model).reaches_parameters is False
+    assert graph(loss.detach(), model).reaches_parameters is None  # it may be a copy for the guard
+
+
+@pytest.mark.parametrize(
+    ("layers", "idle"),
+    [
+        ([nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 3)], 2),
+        ([nn.Linear(8, 16), nn.Dropout(0.1), nn.Linear(16, 3)], 1),
+        ([nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)], 0),
+        ([nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 3)], 0),
+        ([nn.Linear(8, 2), nn.Linear(2, 3)], 0),  # a bottleneck
+        ([nn.Linear(8, 3)], 0),
+    ],
+)
+def test_layers_that_are_one_linear_map(layers, idle):
+    model = nn.Sequential(*layers)
+    assert len(graph(F.cross_entropy(model(X), CLASSES), model).idle_layers) == idle
 
 
 @pytest.mark.filterwarnings("ignore:Using a target size")
@@ -151,6 +214,21 @@ def test_parameters_without_gradient_or_optimizer():
     assert len(facts.without_gradient) == 2
     assert facts.without_gradient_share > 0.5
     assert facts.left_out == ()
+
+
+def test_updates_without_any_gradient():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    watch = SetupWatch(model, SetupFacts())
+    for _ in range(5):
+        F.cross_entropy(model(X), CLASSES).backward()
+        optimizer.zero_grad()
+        watch.see_update([optimizer], None)
+    watch.finish()
+    facts = watch._facts
+    assert (facts.gradient_checks, facts.updates_without_gradient, facts.maximizes) == (0, 5, False)
+    facts = train(model, torch.optim.SGD(model.parameters(), 0.01, maximize=True))
+    assert (facts.updates_without_gradient, facts.maximizes) == (0, True)
 
 
 def test_an_evaluation_in_eval_mode_is_right():

@@ -128,7 +128,8 @@ def roles_of(names: Iterable[str], given: Mapping[str, str] | None = None) -> Ro
     roles.gradient_norm = roles.gradient_norm or take(_GRADIENT)
     roles.learning_rate = roles.learning_rate or take(_RATE)
     if roles.learning_rate is None:  # Lightning's LearningRateMonitor: lr-Adam
-        roles.learning_rate = next((name for name, plain in left.items() if plain.startswith("lr_")), None)
+        is_rate = re.compile(r"lr_.*|.*_lr|.*_learning_rate").fullmatch  # or train/lr
+        roles.learning_rate = next((name for name, plain in left.items() if is_rate(plain)), None)
         left.pop(roles.learning_rate or "", None)
     roles.metrics = [name for name, plain in left.items() if plain not in _TIME]
     return roles

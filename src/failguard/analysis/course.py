@@ -193,7 +193,16 @@ def _plan(log: Log, roles: Roles, per: Per, monitor: str, counts: _Counts) -> Pl
             metrics["val_loss"] = place[roles.val_loss]
         losses = [place[n] for n in (roles.loss, roles.step_loss) if n is not None]
         group = at(roles.epoch or roles.step)
-        return Plan(log.rows, at(roles.step), at(roles.epoch), metrics, at(roles.epoch_loss), losses, group=group)
+        return Plan(
+            log.rows,
+            at(roles.step),
+            at(roles.epoch),
+            metrics,
+            at(roles.epoch_loss),
+            losses,
+            rate=at(roles.learning_rate),
+            group=group,
+        )
     source = roles.step_loss or roles.loss or roles.epoch_loss
     if source is None:
         raise InputError(
@@ -218,6 +227,7 @@ def _plan(log: Log, roles: Roles, per: Per, monitor: str, counts: _Counts) -> Pl
         [place[source]],
         source=source,
         norm=at(roles.gradient_norm),
+        rate=at(roles.learning_rate),
         group=at(roles.epoch),
         ends=sorted(ends),
     )

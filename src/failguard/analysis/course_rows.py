@@ -54,6 +54,7 @@ class Plan:
         losses: Training losses that are averaged over an epoch; per step, the one loss of a step.
         source: Name of the loss of a step.
         norm: Gradient norm of a step.
+        rate: Learning rate; an epoch has the newest one, as ``"learning_rate"``.
         group: The column whose change begins a new epoch.
         ends: Without ``group``: a value in one of these ends an epoch; none of them: each row is one.
     """
@@ -66,6 +67,7 @@ class Plan:
     losses: Sequence[int]
     source: str = ""
     norm: int | None = None
+    rate: int | None = None
     group: int | None = None
     ends: Sequence[int] = ()
 
@@ -92,6 +94,7 @@ class _Span:
 
     metrics: dict[str, float] = field(default_factory=dict)
     epoch_loss: float | None = None
+    rate: float | None = None
     mean: _Mean = field(default_factory=_Mean)
     last: Row = ()
 
@@ -103,6 +106,13 @@ class _Span:
                 self.metrics[name] = value
         if plan.epoch_loss is not None and row[plan.epoch_loss] is not None:
             self.epoch_loss = row[plan.epoch_loss]
+        if plan.rate is not None and row[plan.rate] is not None:
+            self.rate = row[plan.rate]
+
+    def measured(self, loss: float | None) -> dict[str, float]:
+        """What is known of the epoch; nothing where there is only a learning rate."""
+        metrics = self.metrics if loss is None else {**self.metrics, "train_loss": loss}
+        return metrics if self.rate is None or not metrics else {"learning_rate": self.rate, **metrics}
 
     def number(self, place: int | None, otherwise: int) -> int:
         value = self.last[place] if place is not None and self.last else None
@@ -135,7 +145,7 @@ def _epoch_of(plan: Plan, span: _Span, position: int) -> Iterator[Epoch]:
     if loss is None:
         # The mean of losses one of which is not finite is not finite either.
         loss = span.mean.bad if span.mean.bad is not None else span.mean.value if span.mean.count else None
-    metrics = span.metrics if loss is None else {**span.metrics, "train_loss": loss}
+    metrics = span.measured(loss)
     if metrics:
         yield Epoch(span.number(plan.epoch, position), span.number(plan.step, position), metrics)
 
@@ -175,5 +185,4 @@ def _validation(plan: Plan, span: _Span, position: int, newest: int) -> Epoch:
     loss = span.epoch_loss
     if loss is None and span.mean.count:
         loss = span.mean.value
-    metrics = span.metrics if loss is None else {**span.metrics, "train_loss": loss}
-    return Epoch(span.number(plan.epoch, position), newest, metrics)
+    return Epoch(span.number(plan.epoch, position), newest, span.measured(loss))

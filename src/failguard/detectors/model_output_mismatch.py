@@ -264,9 +264,9 @@ def _targets(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[st
         )
     shape, labels = output.shape, output.target_shape
     is_sparse = shape is not None and labels is not None and len(labels) < len(shape)
-    if name in ("cross_entropy", "nll_loss", "sparse_categorical_crossentropy") and shape and target.is_whole:
-        # torch has the classes in the second place, Keras in the last.
-        units = shape[-1] if name.startswith("sparse") else shape[min(1, len(shape) - 1)]
+    # torch raises by itself on class numbers beyond the output, so that those of a batch would not be what it compared.
+    if name == "sparse_categorical_crossentropy" and shape and target.is_whole:
+        units = shape[-1]
         if is_sparse and target.maximum >= units and output.ignored_class is None:
             return "target", f"Class numbers go up to {target.maximum:.0f}, but the output has {units} units."
     return None

@@ -257,6 +257,8 @@ class BatchReader:
         if self.checks is not None:
             shape = self._facts.output.shape if self._facts.loss_name == "cross_entropy" else None
             classes = shape[1] if shape is not None and len(shape) > 1 and self._ignored is None else None
+            if isinstance(inputs, list | tuple):  # of several parts the last may be something else, as numbers of rows
+                classes = None
             self.checks.add(x, y, step, epoch, classes)
 
     def _describe(self, inputs: list[Any], targets: list[Any]) -> None:

@@ -51,7 +51,7 @@ def idle_layers(root: Any, layer_of: Mapping[int, str]) -> tuple[str, ...]:
     if top is None:
         return ()
     below = list(_walk(top))
-    if any(_kind(node) not in (*DENSE, *LINEAR) for node in below):
+    if not all(_kind(node) in (*DENSE, *LINEAR) or _is_factor(node) for node in below):
         return ()
     if any(_kind(node) in DENSE for node in every if all(node is not other for other in below)):
         return ()
@@ -62,6 +62,14 @@ def idle_layers(root: Any, layer_of: Mapping[int, str]) -> tuple[str, ...]:
     first, last = named[-1][1][1], named[0][1][0]
     widths = [shape[0] for _, shape in named[1:]]  # of the hidden layers
     return tuple(str(name) for name, _ in named[:-1]) if min(widths) >= min(first, last) else ()
+
+
+def _is_factor(node: Any) -> bool:
+    """A product with or division by constants, as dropout is."""
+    edges = [below for below, _ in node.next_functions]
+    if _kind(node) == "Div":
+        return len(edges) < 2 or edges[1] is None
+    return _kind(node) == "Mul" and sum(edge is not None for edge in edges) == 1
 
 
 def _weight(node: Any) -> Any:

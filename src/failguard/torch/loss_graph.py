@@ -153,7 +153,8 @@ def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: str | None) ->
         found.name, output.loss_takes = KNOWN[_kind(node)]
         found.prediction, found.target = _saved(node, "self"), _saved(node, "target")
         ignored = _saved(node, "ignore_index")
-        output.ignored_class = int(ignored) if isinstance(ignored, int) and ignored >= 0 else None
+        # Negative numbers, such as the -100 of the default, come as unsigned ones of 64 bits.
+        output.ignored_class = int(ignored) if isinstance(ignored, int) and 0 <= ignored < 1 << 63 else None
         before = _inputs(node)
         below = before[0] if before else None
     reduction = _reduction(node, root, by_hand=by_hand)

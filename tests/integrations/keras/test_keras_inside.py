@@ -74,8 +74,20 @@ def test_a_healthy_fit_is_silent_and_was_looked_into():
             CLASSES,
             "output_activation_mismatch",
         ),
+        (
+            lambda: [Dense(16, "relu"), Dense(3, "sigmoid"), keras.layers.Softmax()],
+            SPARSE,
+            CLASSES,
+            "output_activation_mismatch",
+        ),
     ],
-    ids=["softmax of one unit", "relu for negative targets", "logits as probabilities", "softmax twice"],
+    ids=[
+        "softmax of one unit",
+        "relu for negative targets",
+        "logits as probabilities",
+        "softmax twice",
+        "softmax of sigmoids",
+    ],
 )
 def test_outputs_that_do_not_fit(layers, loss, y, cause):
     _, guard = fit(layers, loss, y)
