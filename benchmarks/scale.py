@@ -72,7 +72,10 @@ def steps(sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)) -> dict[
                 "record_mb": record / 1e6,
             }
         )
-    return {"rows": rows, "model": "constant: a series keeps at most 8,192 values and 1,024 blocks, whatever its length"}
+    return {
+        "rows": rows,
+        "model": "constant: a series keeps at most 8,192 values and 1,024 blocks, whatever its length",
+    }
 
 
 def layers(sizes: tuple[int, ...] = (4, 25, 100, 400)) -> dict[str, Any]:
@@ -170,8 +173,9 @@ def ranks(sizes: tuple[int, ...] = (1, 2, 4, 8)) -> dict[str, Any]:
     _, per_doubling = fit_line([math.log2(r["ranks"]) for r in rows[1:]], [r["agree_us"] for r in rows[1:]])
     return {
         "rows": rows,
-        "model": f"agreement {per_doubling:.0f} us a doubling of the ranks, every 16 steps; comparison {per_rank:.1f} us "
-        "a rank, every 256 steps. Processes here share the cores, which makes both dearer than on machines of their own",
+        "model": f"agreement {per_doubling:.0f} us a doubling of the ranks, every 16 steps; comparison {per_rank:.1f} "
+        "us a rank, every 256 steps. Processes here share the cores: more of them than cores wait for each other, as "
+        "ranks on machines of their own do not",
         "agree_us_per_doubling": per_doubling,
         "compare_us_per_rank": per_rank,
     }
@@ -219,9 +223,9 @@ def rates(sizes: tuple[float, ...] = (10.0, 100.0, 1_000.0, 10_000.0)) -> dict[s
         rows.append(row)
     return {
         "rows": rows,
-        "model": "an interval is the cost of a check over its share of the step's time, at most 4,096 steps; what keeps "
-        "bad updates away from the weights runs at every step. Costs given: 10 us a step, 50 us a gradient pass, 250 us "
-        "a look of the detectors, 1.5 ms a sample from inside",
+        "model": "an interval is the cost of a check over its share of the step's time, at most 4,096 steps; what "
+        "keeps bad updates away from the weights runs at every step. Costs given: 10 us a step, 50 us a gradient pass, "
+        "250 us a look of the detectors, 1.5 ms a sample from inside",
     }
 
 

@@ -8,7 +8,7 @@ own account, and the control: one empty callback against the other, which shows 
     python -m benchmarks.overhead                          # all parts, about 30 minutes
     python -m benchmarks.overhead --minutes 5 --parts sizes
     python -m benchmarks.overhead --parts peers --only lightning-mlp
-    python -m benchmarks.overhead --readme                 # the short table, from the kept results
+    python -m benchmarks.overhead --readme                 # the short table of the kept results into README.md
 
 Parts that are not run keep the figures of their last run.
 """
@@ -28,7 +28,7 @@ from benchmarks.overhead.chart import draw
 from benchmarks.overhead.constants import measure_constants
 from benchmarks.overhead.environment import context, interpreter_for
 from benchmarks.overhead.programs import PROGRAMS
-from benchmarks.overhead.tables import markdown, readme
+from benchmarks.overhead.tables import markdown, put_into_readme, readme
 from benchmarks.overhead.watches import LEVELS, PEERS
 
 __all__ = ["PLAN", "main"]
@@ -81,11 +81,14 @@ def main() -> None:
     parser.add_argument("--peers", default="", help="other tools, comma-separated; default: all")
     parser.add_argument("--threads", type=int, default=1, help="threads to compute with")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--readme", action="store_true", help="print the short table from the kept results, and stop")
+    parser.add_argument(
+        "--readme", action="store_true", help="put the short table of the kept results into README.md, and stop"
+    )
     arguments = parser.parse_args()
     path = arguments.out / "overhead.json"
     kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if arguments.readme:
+        put_into_readme(kept, Path("README.md"))
         print(readme(kept))
         return
     wanted = [p for p in arguments.parts.split(",") if p]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.overhead.figures import EMPTY, TARGET_PERCENT
 from benchmarks.overhead.watches import LEVELS, PEERS
 
-__all__ = ["markdown", "readme", "verdict"]
+__all__ = ["BEGIN", "END", "markdown", "put_into_readme", "readme", "verdict"]
 
-HEADER = "| program | step, ms | overhead, % (95 %) | CPU, % (95 %) | own account, us | own, % | threads, % | noise, % | <= 1 % |"
+BEGIN, END = "<!-- overhead: begin -->", "<!-- overhead: end -->"  # around the table in the README
+
+HEADER = (
+    "| program | step, ms | overhead, % (95 %) | CPU, % (95 %) | own account, us | own, % | threads, % | noise, % | "
+    "<= 1 % |"
+)
 TITLES = {"frameworks": "The default guard", "levels": "Levels of detectors", "sizes": "Sizes of models"}
 ABOUT = (
     "Several trainings in one process take turns of about 50 ms: two with an empty callback, the others watched, in "
@@ -34,7 +40,14 @@ def markdown(kept: Mapping[str, Any]) -> str:
     if "peers" in parts:
         lines += ["## Beside other tools", "", _origin(parts["peers"]), "", *_peers(parts["peers"]["rows"]), ""]
     if "constants" in parts:
-        lines += ["## Beside the step", "", _origin(parts["constants"]), "", *_constants(parts["constants"]["found"]), ""]
+        lines += [
+            "## Beside the step",
+            "",
+            _origin(parts["constants"]),
+            "",
+            *_constants(parts["constants"]["found"]),
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -55,6 +68,16 @@ def readme(kept: Mapping[str, Any]) -> str:
     )
 
 
+def put_into_readme(kept: Mapping[str, Any], path: Path) -> None:
+    """Put the short table between its marks in a file."""
+    text = path.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"{path} has no marks {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n{readme(kept)}\n{END}{after}")
+
+
 def verdict(row: Mapping[str, Any]) -> str:
     """``yes`` or ``no`` where interval and account leave no doubt, else ``noise``."""
     overhead = row.get("overhead")
@@ -70,7 +93,8 @@ def _origin(entry: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in entry["versions"].items())
     threads = f"; {entry['threads']} thread(s)" if "threads" in entry else ""
     load = "" if entry.get("load_at_start") is None else f"; load {entry['load_at_start']:.1f} at the start"
-    return f"{entry['machine']}; Python {entry['python']}, {versions}{threads}{load}; {entry['date']}. `{entry['command']}`"
+    machine = f"{entry['machine']}; Python {entry['python']}, {versions}{threads}{load}"
+    return f"{machine}; {entry['date']}. `{entry['command']}`"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], with_level: bool) -> list[str]:
@@ -94,8 +118,8 @@ def _table(rows: Sequence[Mapping[str, Any]], with_level: bool) -> list[str]:
 def _peers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
         "Each tool at its documented defaults, with failguard's default guard taking turns in the same process. "
-        "failguard does more than each of them; *cheaper* says whether it also costs less, where the intervals leave no "
-        "doubt.",
+        "failguard does more than each of them; *cheaper* says whether it also costs less, where the intervals leave "
+        "no doubt.",
         "",
         "| tool | program | tool, % (95 %) | tool, CPU % | failguard, % (95 %) | failguard, CPU % | cheaper | how |",
         "|---|---|---|---|---|---|---|---|",
@@ -132,9 +156,12 @@ def _constants(found: Mapping[str, Any]) -> list[str]:
         if "memory_grown_bytes" in memory:
             name = f"memory after {memory['steps']:,} steps"
             table.append((name, f"{memory['memory_grown_bytes'] / 1e6:.1f} MB more than after 1,000", "<= 20 MB"))
-            table.append((f"local record of {memory['steps']:,} steps", f"{memory['record_bytes'] / 1e6:.2f} MB", "<= 5 MB"))
+            table.append(
+                (f"local record of {memory['steps']:,} steps", f"{memory['record_bytes'] / 1e6:.2f} MB", "<= 5 MB")
+            )
         if "watched_grown_bytes" in loop:
-            what = f"{loop['watched_grown_bytes'] / 1e6:.1f} MB; without the guard {loop['plain_grown_bytes'] / 1e6:.1f} MB"
+            watched, plain = loop["watched_grown_bytes"] / 1e6, loop["plain_grown_bytes"] / 1e6
+            what = f"{watched:.1f} MB; without the guard {plain:.1f} MB"
             table.append((f"memory, plain loop over {loop['steps']:,} steps", what, "<= 20 MB"))
         for name in ("tracking at 10 steps/s", "tracking at 10,000 steps/s"):
             if "calls_per_minute" in found.get(name, {}):
@@ -143,8 +170,11 @@ def _constants(found: Mapping[str, Any]) -> list[str]:
                 table.append(("calls to MLflow", what, "do not grow with the rate"))
         for name in ("refuses", "hangs"):
             if name in dead:
-                d, plain = dead[name], dead["none"]
-                what = f"{d['step_us'] - plain['step_us']:+.2f} us a step, {d['finish_s']:.1f} s to finish"
+                d, alone = dead[name], dead["none"]
+                what = (
+                    f"{d['step_us'] - alone['step_us']:+.2f} us a step, {d['finish_s']:.1f} s to finish, "
+                    f"{alone['finish_s']:.1f} s without a server"
+                )
                 table.append((f"a server that {name}", what, "nothing a step, <= 5 s to exit"))
         if "import_ms" in start:
             loads = ", ".join(start["import_loads"]) or "no framework"
