@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-browser test-gpu docs lint types contracts unit format bench bench-detection bench-resources bench-registry calibrate clean help
+.PHONY: demo test test-browser test-gpu docs lint types contracts unit format bench bench-gpu bench-scale bench-detection bench-resources bench-registry calibrate clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
@@ -16,7 +16,9 @@ help:
 	@echo "make unit       the tests that load no framework, in seconds"
 	@echo "make test-gpu   the tests that need an NVIDIA GPU"
 	@echo "make format     format and fix the code"
-	@echo "make bench      overhead benchmark, table under benchmarks/results/"
+	@echo "make bench      what watching costs, beside other tools; 30 minutes, or ARGS='--minutes 5 --parts sizes'"
+	@echo "make bench-gpu  the same on an NVIDIA GPU, with every wait for the device an error"
+	@echo "make bench-scale   how the cost grows with steps, layers, parameters, ranks and rate"
 	@echo "make bench-detection   failing and healthy programs: what is found, and what is alarmed on for nothing"
 	@echo "make bench-resources   what sampling memory, CPU, disk and GPU costs"
 	@echo "make bench-registry    how long the registry takes over 10,000 runs"
@@ -65,7 +67,13 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+bench-gpu: $(READY)
+	$(BIN)/python -m benchmarks.overhead.gpu $(ARGS)
+
+bench-scale: $(READY)
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 bench-detection: $(READY)
 	$(BIN)/python -m benchmarks.detection --workers $(WORKERS) $(ARGS)

@@ -12,6 +12,7 @@ from failguard.cli.reference import Page, pages
 from failguard.core.codes import CAUSES, FINDINGS
 
 ROOT = Path(__file__).parents[1]
+_RESULTS = re.compile(r"<!-- results: ([\w-]+) -->")
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
 
 
@@ -43,6 +44,20 @@ def on_page_content(html: str, **_: object) -> str:
     """Docstrings are written for several readers; their roles are code here."""
     html = re.sub(r":\w+:<code>~?(?:[\w.]*\.)?(\w+)</code>", r"<code>\1</code>", html)
     return html.replace("Example::", "Example:")
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put the figures of a benchmark where a page asks for them."""
+    return _RESULTS.sub(lambda match: _results(match[1]), markdown)
+
+
+def _results(name: str) -> str:
+    """What a benchmark wrote last, one heading level down; its pictures and links stay in the repository."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.md"
+    if not path.exists():
+        return "No figures of this version are there yet."
+    text = re.sub(r"(?m)^#", "##", path.read_text(encoding="utf-8"))
+    return re.sub(r"(?m)^!\[.*\n|\[([^\]]*)\]\([^)]*\)", r"\1", text)
 
 
 def _file(code: str) -> str:

@@ -144,7 +144,6 @@ def test_one_more_call_or_object_in_a_step_trips_the_bounds(monkeypatch):
 @pytest.mark.framework
 def test_measuring_on_a_device_reads_no_tensor_in_a_step(monkeypatch):
     """The watch for accelerators, with events that have passed in place of a device's."""
-    import torch
 
     from failguard.torch import callback
     from failguard.torch.device import DeviceStepWatch

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-
 from benchmarks.overhead.turns import Participant
 
 __all__ = ["EMPTY", "Interval", "Row", "median_interval", "rows_of"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ def torch_model(model: Model, seed: int = 0) -> tuple[Any, Callable[[int], tuple
     if model.kind == "mlp":
         widths = [64, *[model.width] * model.layers]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
         net = nn.Sequential(*layers, nn.Linear(widths[-1], CLASSES))
     elif model.kind == "cnn":

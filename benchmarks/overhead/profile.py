@@ -31,7 +31,7 @@ from benchmarks.overhead.worker import _quiet
 
 __all__ = ["profile"]
 
-DEFAULT = ("lightning-mlp", "loop-mlp", "keras-mlp", "keras-mlp-jit", "lightning-transformer")
+DEFAULT = ("lightning-mlp", "loop-mlp", "keras-mlp", "keras-mlp-jit")
 WARM_UP = 2500
 HOOKS = ("on_train_batch_start", "on_before_backward", "on_before_optimizer_step", "on_train_batch_end")
 

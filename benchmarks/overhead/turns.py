@@ -150,7 +150,7 @@ class Turns:
     def _train(self, p: Participant) -> None:
         try:
             p.train(lambda: self._tick(p))
-        except BaseException as error:  # noqa: BLE001 - told to whoever runs the benchmark
+        except BaseException as error:
             p.error = error
         p.is_over = True
         self._back.release()

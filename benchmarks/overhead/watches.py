@@ -47,10 +47,22 @@ PEERS: dict[str, Peer] = dict(
         _peer("Keras BackupAndRestore", ("keras",), "`save_freq=100` steps", "keras"),
         _peer("MLflow autolog", ("lightning", "keras"), "to a local SQLite store, defaults", "mlflow"),
         _peer("MLflow system metrics", ("torch", "lightning"), "its thread, every 10 s, local SQLite store", "mlflow"),
-        _peer("arc-training", ("torch", "lightning"), "`Controller.step(loss)`; its callback", "arc-training", "5.2.0.post1"),
+        _peer(
+            "arc-training",
+            ("torch", "lightning"),
+            "`Controller.step(loss)`; its callback",
+            "arc-training",
+            "5.2.0.post1",
+        ),
         _peer("trainpulse", ("torch",), "`Monitor.log(loss, lr, gradient norm)` at each step", "trainpulse", "0.4.0"),
         _peer("stabilityguard", ("torch",), "`GuardedOptimizer` around the optimizer", "stabilityguard", "0.3.0"),
-        _peer("torch-module-monitor", ("torch",), "norms of activations, gradients and weights at each step", "torch-module-monitor", "0.1.0"),
+        _peer(
+            "torch-module-monitor",
+            ("torch",),
+            "norms of activations, gradients and weights at each step",
+            "torch-module-monitor",
+            "0.1.0",
+        ),
         _peer("cockpit", ("torch",), "its `economy` configuration, every step", "cockpit-for-pytorch", "1.0.2"),
         _peer("nvitop", ("torch",), "`ResourceMetricCollector` daemon, every second", "nvitop", "1.7.2"),
     )
@@ -59,7 +71,9 @@ PEERS: dict[str, Peer] = dict(
 
 
 # What a tool needs beside its own package and the main environment's.
-NEEDS = {"cockpit": ("backpack-for-pytorch==1.7.1", "unfoldNd==0.2.3", "json-tricks", "seaborn", "einops", "torchvision")}
+NEEDS = {
+    "cockpit": ("backpack-for-pytorch==1.7.1", "unfoldNd==0.2.3", "json-tricks", "seaborn", "einops", "torchvision")
+}
 
 
 def watch_for(name: str, framework: str, folder: Path) -> Watch:

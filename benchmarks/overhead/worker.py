@@ -19,6 +19,8 @@ from benchmarks.overhead.programs import PROGRAMS
 from benchmarks.overhead.turns import Participant, Turns
 from benchmarks.overhead.watches import LEVELS, watch_for
 
+from failguard import guard as own_guard
+
 __all__ = ["measure"]
 
 
@@ -59,6 +61,8 @@ def measure(
                 continue
             participants.append(Participant(name, partial(training.train, watch.given), watch.spent))
         able = [p for p in participants if p.error is None]
+        # Progress is told by the clock. A training that has a part of the time is to tell it as often in its steps.
+        own_guard.PROGRESS_EVERY_S *= len(able)
         turns = Turns(able, turn_s=turn_s, warm_up_s=warm_up_s, warm_up_ticks=warm_up_ticks)
         with contextlib.redirect_stdout(io.StringIO()):
             turns.run(seconds)
