@@ -252,9 +252,10 @@ def main() -> None:
     plant, alike = found["planted"], found["parity"]
     lines += ["## A planted column", ""]
     lines += [
-        f"{plant['seeds']} runs of 2,000 rows with 60 random columns and `churned_within_30_days`, true for 75 % of the "
-        f"false positives and 10 % of all others: it came first in {plant['first']}, with an AUC of {plant['auc']:.3f} on "
-        f"average (0.825 by construction, which the 95 % interval covers in {plant['covered']}). The first says: "
+        f"{plant['seeds']} runs of 2,000 rows with 60 random columns and `churned_within_30_days`, true for 75 % of "
+        f"the false positives and 10 % of all others: it came first in {plant['first']}, with an AUC of "
+        f"{plant['auc']:.3f} on average (0.825 by construction, which the 95 % interval covers in "
+        f"{plant['covered']}). The first says: "
         f'"{plant["sentence"]}"',
         "",
         "## pandas and polars",

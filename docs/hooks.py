@@ -12,6 +12,7 @@ from failguard.cli.reference import Page, pages
 from failguard.core.codes import CAUSES, FINDINGS
 
 ROOT = Path(__file__).parents[1]
+_RESULTS = re.compile(r"<!-- results: (\w+) -->")
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
 
 
@@ -37,6 +38,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put in what a benchmark measured: ``<!-- results: NAME -->`` is its table, without the title."""
+    return _RESULTS.sub(lambda m: _results(m[1]), markdown)
 
 
 def on_page_content(html: str, **_: object) -> str:
@@ -114,6 +120,12 @@ def _attributes(block: str) -> str:
     """The lines of an attributes section as a list."""
     lines = [re.sub(r"^([\w, ]+):", r"- `\1`:", line[4:]) for line in block.splitlines()]
     return "Attributes:\n\n" + "\n".join(lines) + "\n"
+
+
+def _results(name: str) -> str:
+    """What a benchmark wrote last, its headings one level down."""
+    text = (ROOT / "benchmarks" / "results" / f"{name}.md").read_text(encoding="utf-8")
+    return re.sub(r"(?m)^#", "##", text.partition("\n")[2]).strip()
 
 
 def _detection() -> str:
