@@ -231,7 +231,7 @@ class InputStatistics:
 
 def _is_moderate(values: Any) -> bool:
     """Finite, and so are the squares. Integers of eight bits have no magnitude of -128, so both ends are looked at."""
-    return bool(values.max() < LARGEST and values.min() > -LARGEST)  # false for NaN
+    return float(values.max()) < LARGEST and float(values.min()) > -LARGEST  # false for NaN
 
 
 def _x_log_x(x: Any) -> Any:
