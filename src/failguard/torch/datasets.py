@@ -47,8 +47,9 @@ def held_rows(loader: Any) -> tuple[Tensor, ...] | None:
         return None
     tensors = dataset.tensors
     row_bytes = sum(t[:1].numel() * t.element_size() for t in tensors)
+    count = len(parts[0] if parts else tensors[0]) if tensors else 0
     copies = bool(parts) or any(t.dtype in (torch.bfloat16, torch.complex64, torch.complex128) for t in tensors)
-    if copies and len(loader.dataset) * row_bytes > MOST_COPIED_BYTES:
+    if copies and count * row_bytes > MOST_COPIED_BYTES:
         return None
     rows = None
     for indices in reversed(parts):
