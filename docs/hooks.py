@@ -40,15 +40,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put in what a benchmark measured: ``<!-- results: NAME -->`` is its table, without the title."""
+    return _RESULTS.sub(lambda m: _results(m[1]), markdown)
+
+
 def on_page_content(html: str, **_: object) -> str:
     """Docstrings are written for several readers; their roles are code here."""
     html = re.sub(r":\w+:<code>~?(?:[\w.]*\.)?(\w+)</code>", r"<code>\1</code>", html)
     return html.replace("Example::", "Example:")
-
-
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put the figures of a benchmark where a page asks for them."""
-    return _RESULTS.sub(lambda match: _results(match[1]), markdown)
 
 
 def _results(name: str) -> str:
@@ -56,8 +56,8 @@ def _results(name: str) -> str:
     path = ROOT / "benchmarks" / "results" / f"{name}.md"
     if not path.exists():
         return "No figures of this version are there yet."
-    text = re.sub(r"(?m)^#", "##", path.read_text(encoding="utf-8"))
-    return re.sub(r"(?m)^!\[.*\n|\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"(?m)^#", "##", path.read_text(encoding="utf-8").partition("\n")[2])
+    return re.sub(r"(?m)^!\[.*\n|\[([^\]]*)\]\([^)]*\)", r"\1", text).strip()
 
 
 def _file(code: str) -> str:

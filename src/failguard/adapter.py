@@ -90,8 +90,9 @@ class GuardCallback:
         ignore: Codes never to raise.
         detectors: ``"minimal"``, ``"standard"``, ``"full"``, or a list of detectors.
         resources: Sample CPU, memory, disk and GPU; or :class:`~failguard.resources.ResourceLimits`; or ``False``.
-        check_data: Look at the first batches for values that are not finite, copies of batches, constant inputs and
-            rare classes; or :class:`~failguard.DataChecks`, which says what raises; or ``False``.
+        check_data: Look at batches for values that are not finite or absurd, copies, constant inputs, rare classes,
+            labels out of range and validation rows; or :class:`~failguard.DataChecks`, which says what raises; or
+            ``False``.
         config: The run's hyperparameters. ``None``: what the framework knows of them.
         experiment, run_name, hypothesis, approach, tags: The registry entry.
         line: The line of work, which ties attempts at one thing together; ``None``: the experiment.

@@ -228,6 +228,17 @@ def test_more_bad_input(tmp_path: Path) -> None:
     assert "time in zone" in report.findings[0].message
 
 
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_empty_columns_objects_in_cells_and_a_single_class_are_named(make: Any) -> None:
+    values = {"a": np.arange(120.0) % 7, "empty": [None] * 120, "lists": [[i] for i in range(120)], "y": [1] * 120}
+    messages = {
+        f.message.partition(":")[0]: f for f in validate_dataset(make(values), "y", raise_on_failure=False).findings
+    }
+    assert messages["Column 'empty' has no value at all."].severity == "error"
+    assert messages["Column 'lists' holds objects"].code == "data.types"
+    assert messages["All rows have the same label"].code == "data.labels"
+
+
 def test_a_file_that_changes_its_type_on_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n" + "1.5\n" * 3_000 + "oops\n" * 200)
     monkeypatch.setattr("failguard.data.tables.LARGEST_CHUNK", 1_000)

@@ -109,3 +109,31 @@ def test_images_of_8_bits_are_described_and_token_ids_are_not() -> None:
     facts = Facts()
     BatchReader(facts, check_data=True, loss=LossFacts()).read(np.ones((4, 8), np.int64), 0, 0)
     assert (facts.inputs.dtype, facts.inputs.maximum) == ("int64", None)
+
+
+def _odd() -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {
+        "text": (np.array([["a"], ["b"]]), np.array(["x", "y"])),
+        "text beside numbers": ({"text": tf.constant(["a", "b"]), "x": tf.ones((2, 3))}, tf.constant([0, 1])),
+        "ragged": (tf.ragged.constant([[1.0], [2.0, 3.0]]), tf.constant([0, 1])),
+        "sparse": (tf.sparse.from_dense(np.eye(3)), tf.constant([0, 1, 2])),
+        "masks": (tf.random.uniform((2, 8, 8, 1)), tf.ones((2, 8, 8), tf.bool)),
+        "several outputs": (X, {"a": np.ones(4), "b": np.ones((4, 2))}),
+        "no targets": (X,),
+        "half": (tf.ones((4, 2), tf.bfloat16) * 0.5, tf.ones((4,), tf.float16)),
+        "numbers": (np.float32(1), np.int64(2)),
+        "empty": (X[:0], np.zeros(0, "int64")),
+        "one class": (np.random.default_rng(0).normal(size=(4, 2)), np.zeros(4, "int64")),
+    }
+
+
+@pytest.mark.parametrize("name", list(_odd()))
+def test_odd_batches_do_no_harm(name: str) -> None:
+    loss = LossFacts("sparse_categorical_crossentropy", is_plain=True, takes_class_numbers=True)
+    reader = BatchReader(Facts(), check_data=True, loss=loss)
+    batch = _odd()[name]
+    for step in range(20):
+        assert reader.read(batch, step, 0) == []
+    assert reader.read_validation([batch[0]]) == []

@@ -35,7 +35,7 @@ def test_a_failing_run(failing):
     assert analysis["status"] == "stopped"
     assert analysis["likely_cause"] == "learning_rate_too_high"
     assert analysis["recommendations"] == ["Lower the learning rate from 8 to 0.01."]
-    assert analysis["where"] == {"module": None, "tensor": "loss", "batch": 40}
+    assert analysis["where"] == {"module": None, "tensor": "loss", "batch": 40, "rows": []}
     assert analysis["root"]["code"] == "loss.divergence"
     assert analysis["compute"]["saved_h"] == pytest.approx(22 / 3600)
     assert analysis["config_issues"]

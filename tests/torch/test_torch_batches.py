@@ -181,6 +181,45 @@ def test_validation_rows_are_compared_with_those_of_training():
     assert not reader(check_data=False)[0].read_validation((x, None))
 
 
+ODD = {
+    "text": (["a", "b"], ["x", "y"]),
+    "text beside numbers": ({"text": ["a"] * 4, "x": X}, Y),
+    "masks": ((torch.rand(4, 1, 8, 8), torch.rand(4, 8, 8) > 0.5), torch.rand(4, 8, 8) > 0.5),
+    "several inputs": {"ids": torch.ones(4, 9, dtype=torch.int32), "mask": torch.ones(4, 9), "labels": Y},
+    "sparse": (torch.eye(4).to_sparse(), Y),
+    "nested": ([torch.rand(2, 3), torch.rand(4, 3)], Y),
+    "jagged": (torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(1, 3)]), Y),
+    "numbers": (torch.tensor(1.0), torch.tensor(2)),
+    "empty": (torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)),
+    "no features": (torch.zeros(4, 0), Y),
+    "complex": (torch.zeros(4, 3, dtype=torch.complex64), torch.zeros(4, dtype=torch.complex64)),
+    "half": (torch.rand(4, 3).half(), torch.rand(4).bfloat16()),
+    "large": (torch.rand(4, 3).double() * 1e300, torch.rand(4).double() * 1e300),
+    "one class": (X, torch.zeros(4, dtype=torch.long)),
+    "nothing": None,
+    "other sizes": (torch.rand(7, 3), torch.rand(3, 2), torch.rand(5)),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_batches_do_no_harm(name):
+    r, _ = reader()
+    for step in range(20):
+        assert r.read(ODD[name], step, 0) == []
+        r.read_validation(ODD[name])
+    assert [f.code for f in r.settle()] in ([], ["data.leakage"])
+
+
+def test_types_are_facts_and_images_of_8_bits_are_described():
+    r, facts = reader()
+    r.read((torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8), Y), 0, 0)
+    assert (facts.inputs.dtype, facts.target.dtype) == ("uint8", "int64")
+    assert facts.inputs.maximum > 200
+    r, facts = reader()
+    r.read((X.double(), torch.zeros(4).double()), 0, 0)
+    assert (facts.inputs.dtype, facts.target.dtype) == ("float64", "float64")
+
+
 @pytest.mark.parametrize("part", ["input", "target"])
 def test_rows_that_are_not_finite(part):
     hurt = torch.ones(8, 3, 2)

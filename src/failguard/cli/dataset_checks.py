@@ -13,11 +13,16 @@ _SPLIT = "in training and validation data, by `check_split` and `failguard data 
 _PROFILE = "against a profile of good data, by `failguard data check --profile`"
 _BATCHES = "in batches, by `FailGuard(check_data=True)` and `DataChecks().look_at`"
 
+_VALIDATION = (
+    "among the validation rows, by `FailGuard(check_data=True)` in Lightning and Keras and by "
+    "`DataChecks().look_at(..., validation=...)`"
+)
+
 _PLACES = {
     "data.non_finite": (_BATCHES, _TABLE, _PROFILE),
     "data.nulls": (_TABLE, _PROFILE),
     "data.duplicates": (_TABLE,),
-    "data.outliers": (_TABLE, _PROFILE),
+    "data.outliers": (_TABLE, _PROFILE, _BATCHES),
     "data.distribution": (_TABLE, _PROFILE),
     "data.constant_feature": (_TABLE, _BATCHES),
     "data.imbalance": (_TABLE, _BATCHES),
@@ -25,7 +30,7 @@ _PLACES = {
     "data.types": (_TABLE, _SPLIT),
     "data.identifier": (_TABLE,),
     "data.target_leakage": (_TABLE,),
-    "data.leakage": (_SPLIT, _BATCHES),
+    "data.leakage": (_SPLIT, _VALIDATION),
     "data.drift": (_SPLIT, _PROFILE),
     "data.time_leakage": (_SPLIT,),
     "data.schema": (_SPLIT, _PROFILE),

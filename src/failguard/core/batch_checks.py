@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +37,7 @@ class _Copies:
     """Hashes of the batches of an epoch. Once batches were left out, no more are taken."""
 
     is_over: bool = False
-    hashes: dict[bytes, int] = field(default_factory=dict)
+    hashes: dict[int, int] = field(default_factory=dict)
     last: tuple[int, int] | None = None
     copy: tuple[int, int] | None = None
 
@@ -209,11 +208,8 @@ class BatchChecks:
         seen.last = (step, epoch)
         if seen.is_over or not inputs or not any(_varies(a) for a in inputs):
             return
-        digest = hashlib.blake2b(digest_size=16)
-        for array in inputs:
-            digest.update(str(array.shape).encode())
-            digest.update(_even(array).tobytes())
-        first = seen.hashes.setdefault(digest.digest(), step)
+        # 64 bits are enough for 64 batches, at several times the speed of a cryptographic hash.
+        first = seen.hashes.setdefault(hash(tuple((a.shape, _even(a).tobytes()) for a in inputs)), step)
         if first != step:
             seen.copy = seen.copy or (step, first)
         elif seen.copy is not None:

@@ -13,6 +13,7 @@ __all__ = ["InputStatistics", "TargetStatistics"]
 
 MOST_COLUMNS = 65_536
 MOST_KEPT = 65_536  # targets kept for medians
+LARGEST = 1e150  # whose square is a number
 MOST_ELEMENTS = 262_144  # of the inputs of a batch that are looked at
 # A smaller share of the variance within batches means that single batches do not stand for the data.
 MIXED = 0.6
@@ -48,7 +49,7 @@ class TargetStatistics:
         # Positions of sequences and images share their columns, as they share the weights of what predicts them.
         rows = targets.reshape(-1, targets.shape[-1] if targets.ndim > 1 else 1)
         same_width = self._columns.count == 0 or rows.shape[1] == len(self._columns.mean)
-        if rows.shape[1] > MOST_COLUMNS or not same_width or not bool(np.isfinite(rows).all()):
+        if rows.shape[1] > MOST_COLUMNS or not same_width or not _is_moderate(rows):
             self._failed = True
             return
         self._dtype = str(targets.dtype)
@@ -188,7 +189,7 @@ class InputStatistics:
             return
         for array in arrays:
             sample = array.reshape(-1)[:: 1 + array.size // MOST_ELEMENTS]
-            if not bool(np.isfinite(sample).all()):
+            if not _is_moderate(sample):
                 self._failed = True
                 return
             self._all.add(sample[:, None])
@@ -226,6 +227,11 @@ class InputStatistics:
                 facts.least_feature_deviation = float(deviations.min())
                 facts.greatest_feature_deviation = float(deviations.max())
         return facts
+
+
+def _is_moderate(values: Any) -> bool:
+    """Finite, and so are the squares. Integers of eight bits have no magnitude of -128, so both ends are looked at."""
+    return float(values.max()) < LARGEST and float(values.min()) > -LARGEST  # false for NaN
 
 
 def _x_log_x(x: Any) -> Any:

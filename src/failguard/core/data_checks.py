@@ -27,8 +27,10 @@ CHUNK_ELEMENTS = 1 << 22  # of an array, looked at for NaN and Inf between two l
 class DataChecks:
     """How the batches of a training are checked: ``FailGuard(check_data=DataChecks(...))``.
 
-    Batches are looked at as they come, before the step on them ends: the first ones each, then a few. Nothing is
-    consumed or reordered.
+    Batches are looked at as they come, before the step on them in PyTorch and Lightning, after it in Keras: each of the
+    first 16, then one now and then to the end of the run. Nothing is consumed or reordered. Validation batches are
+    compared with them in Lightning, and in Keras where the validation is on arrays. Data that a Lightning fit holds as
+    tensors are looked at before the first step.
 
     Attributes:
         raises: Codes, such as ``"data.non_finite"``, that are errors: training stops and ``TrainingFailure`` is raised

@@ -12,6 +12,7 @@ MOST_TRAINING = 100_000  # rows; 8 bytes each
 MOST_VALIDATION = 10_000
 ROWS_A_BATCH = 1_024  # of a larger batch an even sample
 ELEMENTS_A_ROW = 4_096  # the same
+ELEMENTS = 40_000_000  # of all rows that are taken in before training: some tenths of a second
 LEAST_ROWS = 3
 LEAST_SHARE = 0.01  # of the validation rows
 MORE = 1.25  # times the training rows of the last comparison, for another one
@@ -93,6 +94,8 @@ class RowOverlap:
         """
         add, most = (self.add_validation, MOST_VALIDATION) if validation else (self.add_training, MOST_TRAINING)
         rows = min((len(a) for a in inputs if a.ndim), default=0)
+        width = sum(min(a[:1].size, ELEMENTS_A_ROW) for a in inputs if a.ndim)
+        most = max(1, min(most, ELEMENTS // max(width, 1)))
         apart = 1 + (rows - 1) // most if rows else 1
         for start in range(0, rows, apart * ROWS_A_BATCH):
             add([a[start : min(start + apart * ROWS_A_BATCH, rows) : apart] for a in inputs if a.ndim])

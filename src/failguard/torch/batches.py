@@ -37,7 +37,7 @@ MAX_CLASSES = 1000  # more are a vocabulary; counts of those would fill the reco
 READ_IN_A_ROW, THEN_EVERY, COUNTED_BATCHES = 16, 32, 80
 DEVICE_BATCHES = 3  # read in full on an accelerator; they stay on it until the epoch ends
 DEVICE_FLAGS = 64  # tensors of an epoch there of which one flag a row is kept: it is not finite
-INPUT_BATCHES = 8  # first batches whose inputs are described
+INPUT_BATCHES = 8  # first batches whose inputs are described; targets are again at 16, 32 and 64
 SPREADS = {"mse_loss": "squared", "l1_loss": "absolute", "smooth_l1_loss": "huber", "huber_loss": "huber"}
 KEPT_BYTES = 32 << 20  # of a batch that is kept on an accelerator; of a larger one only the targets are
 MAX_DEPTH = 6  # of nested containers; an object counts twice
@@ -269,8 +269,10 @@ class BatchReader:
             names_classes = self._order.names_classes()
         if targets:
             self._targets.add(targets[0])
-            self._facts.target = self._targets.facts()
-            self._facts.target.names_classes = names_classes
+            seen = self._pace.seen
+            if seen <= INPUT_BATCHES or seen & (seen - 1) == 0:  # medians take a while
+                self._facts.target = self._targets.facts()
+                self._facts.target.names_classes = names_classes
         if self._pace.seen <= INPUT_BATCHES:
             self._inputs.add(inputs)
             self._facts.inputs = self._inputs.facts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
@@ -17,6 +18,7 @@ from torch.utils.data import (
 
 __all__ = ["held_rows"]
 
+MOST_COPIED_BYTES = 256 << 20  # a part of a dataset, or a type that NumPy does not know, is copied to be read
 # Every row is drawn by these; others may leave rows out, as for the folds of a cross-validation.
 COMPLETE = (SequentialSampler, RandomSampler, DistributedSampler)
 
@@ -31,7 +33,7 @@ def held_rows(loader: Any) -> tuple[Tensor, ...] | None:
         loader: Anything that a training takes batches from.
 
     Returns:
-        The tensors, the rows first; ``None`` where they are not at hand.
+        The tensors, the rows first; ``None`` where they are not at hand, or too large a part to be copied.
     """
     if type(loader) is not DataLoader or type(loader.batch_sampler) is not BatchSampler:
         return None
@@ -39,11 +41,18 @@ def held_rows(loader: Any) -> tuple[Tensor, ...] | None:
         return None
     dataset, parts = loader.dataset, []
     while type(dataset) is Subset:
-        parts.append(list(dataset.indices))
+        parts.append(dataset.indices)
         dataset = dataset.dataset
     if type(dataset) is not TensorDataset or any(t.device.type != "cpu" for t in dataset.tensors):
         return None
     tensors = dataset.tensors
+    row_bytes = sum(t[:1].numel() * t.element_size() for t in tensors)
+    count = len(parts[0] if parts else tensors[0]) if tensors else 0
+    copies = bool(parts) or any(t.dtype in (torch.bfloat16, torch.complex64, torch.complex128) for t in tensors)
+    if copies and count * row_bytes > MOST_COPIED_BYTES:
+        return None
+    rows = None
     for indices in reversed(parts):
-        tensors = tuple(t[indices] for t in tensors)
-    return tensors
+        chosen = torch.as_tensor(list(indices), dtype=torch.int64)
+        rows = chosen if rows is None else rows[chosen]
+    return tensors if rows is None else tuple(t[rows] for t in tensors)

@@ -317,7 +317,7 @@ class StepWatch:
             validation: Loader of the validation.
         """
         started = perf_counter()
-        rows = held_rows(loader)
+        rows = None if self._reader.checks is None else held_rows(loader)
         if rows is not None:
             for finding in self._reader.look_before(rows, held_rows(validation)):
                 self._guard.report_data(finding)

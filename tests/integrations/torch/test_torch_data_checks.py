@@ -67,6 +67,24 @@ def test_copies_of_batches_are_named() -> None:
     assert codes(train([*batches[:4], batches[1]], False)[1]) == set()
 
 
+class Stream(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+    """Every worker gives all of it, as where nobody asks which worker it is."""
+
+    def __iter__(self) -> Any:
+        r = torch.Generator().manual_seed(3)
+        for _ in range(8):
+            x = torch.randn(32, 6, generator=r)
+            yield x, x[:, :3].argmax(1)
+
+
+@pytest.mark.slow
+def test_workers_that_give_the_same_batches_are_named() -> None:
+    _, report = train(DataLoader(Stream(), batch_size=None, num_workers=2))
+    (finding,) = (f for f in report.findings if f.code == "data.repeated_batch")
+    assert finding.where.batch == 1
+    assert "those of batch 0" in finding.message
+
+
 def test_what_is_to_raise_raises_after_the_end() -> None:
     batches = list(loader())
     with pytest.raises(TrainingFailure) as caught:
@@ -117,7 +135,7 @@ def test_one_class_that_outweighs_the_other_is_evidence_once_nothing_else_is_pre
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     r = torch.Generator().manual_seed(1)
     with FailGuard(model, optimizer, sinks=[], policy="observe") as guard:
-        for step in range(3_000):
+        for step in range(2_000):
             x, y = torch.randn(32, 6, generator=r), (torch.rand(32, generator=r) < 1 / 15).long()
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(model(x), y)
