@@ -26,7 +26,19 @@ def snippet(name: str) -> str:
 
 def test_every_python_block_and_command_is_covered_here() -> None:
     names = [b["name"] for b in BLOCKS if b["kind"] == "python"]
-    assert sorted(names) == ["analyze", "data", "experiment", "keras", "learning", "lightning", "memory", "monitor", "registry", "report", "torch"]
+    assert sorted(names) == [
+        "analyze",
+        "data",
+        "experiment",
+        "keras",
+        "learning",
+        "lightning",
+        "memory",
+        "monitor",
+        "registry",
+        "report",
+        "torch",
+    ]
     commands = [b for b in BLOCKS if b["kind"] == "sh" and b["name"] is None]
     assert [b["text"].split()[0] for b in commands] == ["pip", "make"]
 
