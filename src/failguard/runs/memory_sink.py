@@ -22,7 +22,7 @@ __all__ = ["MemorySink"]
 LOOK_EVERY_S = 0.2  # whether MLflow has opened the store
 LOOK_BACK = 1_000  # of the newest runs of the store
 REFRESH_S = 60.0  # of taking in what others have run; the next run goes on
-SHARE = 0.2  # of that time spent working, so that training keeps the interpreter
+SHARE = 0.05  # of that time spent working, so that training keeps the interpreter
 WAIT_S = 1.0  # at the end of a run; a process that goes on writes it later
 
 
