@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-browser test-gpu docs lint types contracts unit format bench bench-detection bench-resources calibrate clean help
+.PHONY: demo test test-browser test-gpu docs lint types contracts unit format bench bench-detection bench-resources bench-registry calibrate clean help
 
 help:
 	@echo "make demo       train, fail, diagnose: the main job on real data"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench      overhead benchmark, table under benchmarks/results/"
 	@echo "make bench-detection   failing and healthy programs: what is found, and what is alarmed on for nothing"
 	@echo "make bench-resources   what sampling memory, CPU, disk and GPU costs"
+	@echo "make bench-registry    how long the registry takes over 10,000 runs"
 	@echo "make calibrate  fit the thresholds of the curve detectors again, and show their figures"
 	@echo "make clean      remove the environment and caches"
 
@@ -71,6 +72,9 @@ bench-detection: $(READY)
 
 bench-resources: $(READY)
 	$(BIN)/python benchmarks/resources.py
+
+bench-registry: $(READY)
+	$(BIN)/python benchmarks/registry.py
 
 calibrate: $(READY)
 	$(BIN)/python -m benchmarks.detection.curves $(ARGS)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import typer
 import typer.core
 
-from failguard.cli import analyze, data, demo, doctor, explain, report, run, sync
+from failguard.cli import analyze, data, demo, doctor, explain, report, run, runs, sync
 
 __all__ = ["EXIT_USAGE", "app"]
 
@@ -82,7 +82,7 @@ def _options(
         typer.echo(context.get_help())
 
 
-for _command_module in (demo, doctor, analyze, report, data, run, explain, sync):
+for _command_module in (demo, doctor, analyze, report, runs, data, run, explain, sync):
     _command_module.register(app)
 
 

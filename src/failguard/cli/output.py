@@ -22,7 +22,7 @@ LABEL_WIDTH = 12
 
 def one_line(text: str) -> str:
     """Text from anywhere as one line without control characters."""
-    from failguard.report.summary import one_line as safe
+    from failguard.report.text import one_line as safe
 
     return safe(text)
 

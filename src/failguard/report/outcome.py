@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from failguard.core.finding import Severity, Status
-from failguard.report.run_report import RunReport
+
+if TYPE_CHECKING:
+    from failguard.report.run_report import RunReport
 
 __all__ = ["Outcome", "outcome_of"]
 

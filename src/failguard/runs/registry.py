@@ -20,7 +20,7 @@ from failguard.runs.config_filter import ConfigFilter
 from failguard.runs.entry import Note, RunEntry
 from failguard.runs.index import RunIndex, store_uri
 from failguard.runs.refresh import COMPLETE, REFRESHED, refresh_searched, refresh_sqlite
-from failguard.runs.when import moment
+from failguard.runs.when import ago, moment
 from failguard.sinks.store_uri import database_path, normalized
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Registry:
         self._one_of("status", status, [s.value for s in Status])
         self._one_of("outcome", outcome, [o.value for o in Outcome])
         if refresh:
-            self._refresh_if_possible()
+            self._refresh_with_a_word()
         if experiment is not None:
             self._known_experiment(experiment)
         self._known_code("finding", finding, FINDINGS)
@@ -168,7 +168,7 @@ class Registry:
         if not wanted:
             raise InputError("No run is named. Give its id, the beginning of it, or its name.")
         if refresh:
-            self._refresh_if_possible()
+            self._refresh_with_a_word()
         found = self.index.matching("run_id = ?", wanted)
         if not found and re.fullmatch(r"[0-9a-f]{4,31}", wanted):
             found = self.index.matching("run_id GLOB ?", f"{wanted}*")
@@ -244,25 +244,34 @@ class Registry:
             self._reader = reader_for(self.tracking_uri)
         return self._reader
 
-    def _refresh_if_possible(self) -> None:
-        """Refresh; where that fails, go on with what the index has, if it ever was complete."""
+    def try_refresh(
+        self, *, full: bool = False, limit_s: float | None = None, progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Refresh; where the store cannot be read, say so in :attr:`trouble` and go on with what the index has.
+
+        Args:
+            full, limit_s, progress: As :meth:`refresh` takes them.
+
+        Raises:
+            FailGuardError: The store cannot be read, and the index never held all of it.
+        """
         self.trouble = ""
         try:
-            self.refresh()
+            self.refresh(full=full, limit_s=limit_s, progress=progress)
+            return
         except FailGuardError as error:
-            self._go_on_without(error)
+            reason: FailGuardError = error
         except OSError as error:
-            self._go_on_without(FailGuardError(f"The MLflow store {self.shown} cannot be read: {error}."), error)
-
-    def _go_on_without(self, error: FailGuardError, reason: Exception | None = None) -> None:
+            reason = FailGuardError(f"The MLflow store {self.shown} cannot be read: {error}.")
         if self.index.fact(COMPLETE) is None:
-            raise error from reason
-        from failguard.runs.when import ago
-
+            raise reason
         self._reader = None
-        age = ago(self.refreshed_at)
-        self.trouble = f"{error} What follows is what was known {age}."
-        logger.warning("failguard: %s", self.trouble)
+        self.trouble = f"{reason} What follows is what was known {ago(self.refreshed_at)}."
+
+    def _refresh_with_a_word(self) -> None:
+        self.try_refresh()
+        if self.trouble:
+            logger.warning("failguard: %s", self.trouble)
 
     def _as_it_is(self, run_id: str, known: RunEntry | None) -> RunEntry | None:
         """The run as the store has it at this moment."""
@@ -319,12 +328,12 @@ class Registry:
     def _near_runs(self, wanted: str) -> str:
         if os.path.sep in wanted or not self.index.count():
             return "" if self.index.count() else " It has no runs."
-        near = _near(wanted, self.index.column("name"))
+        near = _near(wanted, self.index.column("name"), cutoff=0.5)  # names are short
         return f" Near ones are {near}." if near else " `failguard runs list` shows what there is."
 
 
-def _near(word: str, words: Iterable[str]) -> str:
+def _near(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
     lower = {w.lower(): w for w in words}
-    near = difflib.get_close_matches(word.lower(), list(lower), n=3, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower(), list(lower), n=3, cutoff=cutoff)
     near += [w for w in lower if word.lower() in w and w not in near][: 3 - len(near)]
     return ", ".join(lower[w] for w in near)

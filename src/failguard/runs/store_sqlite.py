@@ -6,14 +6,15 @@ question holds the file for long: whoever trains writes to it at the same time.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import sqlite3
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,36 @@ class SqliteStore:
                 with open(path, "rb") as file:
                     found = os.fstat(file.fileno())
                     parts.append(f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {file.read(length).hex()}")
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return sha256("\n".join(parts).encode()).hexdigest()
 
     def signatures(self) -> dict[str, bytes]:
         """Each active run's id with a digest of its state, tags, params and last metrics."""
-        digests: dict[str, hashlib.blake2b] = {}
-        with closing(self._open()) as connection:
-            for number, query in enumerate(_SIGNED):
-                # All at once: a question that is read slowly would hold up whoever writes.
-                for run_id, *values in connection.execute(query).fetchall():
-                    if number == 0:
-                        digests[run_id] = hashlib.blake2b(digest_size=12)
-                    digest = digests.get(run_id)
-                    if digest is not None:
-                        digest.update(repr((number, values)).encode("utf-8", "surrogatepass"))
-        return {run_id: digest.digest() for run_id, digest in digests.items()}
+        answers: list[list[tuple[Any, ...]] | BaseException] = [[]] * len(_SIGNED)
+
+        def ask(*numbers: int) -> None:
+            for number in numbers:
+                try:
+                    with closing(self._open()) as connection:
+                        connection.text_factory = bytes
+                        # All at once: a question that is read slowly would hold up whoever writes.
+                        answers[number] = connection.execute(_SIGNED[number]).fetchall()
+                except sqlite3.Error as error:
+                    answers[number] = error
+
+        other = threading.Thread(target=ask, args=(1,))  # the tags are half of the work, and sqlite lets go of Python
+        other.start()
+        ask(0, 2, 3)
+        other.join()
+        parts: dict[bytes, list[object]] = {}
+        for number, answer in enumerate(answers):
+            if isinstance(answer, BaseException):
+                raise answer
+            for run_id, *values in answer:
+                if number == 0:
+                    parts[run_id] = []
+                if run_id in parts:
+                    parts[run_id] += (number, *values)
+        return {i.decode(): blake2b(repr(p).encode(), digest_size=12).digest() for i, p in parts.items()}
 
     def read(self, run_ids: Sequence[str]) -> Iterator[list[RunEntry]]:
         """Runs by their ids, in pages. Those that are gone by now are left out.
@@ -83,12 +99,18 @@ class SqliteStore:
         """
         with closing(self._open()) as connection:
             for i in range(0, len(run_ids), PAGE):
-                yield _page(connection, json.dumps(run_ids[i : i + PAGE]))
+                ids = json.dumps(run_ids[i : i + PAGE])
+                try:
+                    page = _page(connection, ids)
+                except sqlite3.OperationalError as error:
+                    if "decode" not in str(error).lower():
+                        raise
+                    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+                    page = _page(connection, ids)
+                yield page
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=WAIT_S)
-        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        return connection
+        return sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=WAIT_S)
 
 
 def _page(connection: sqlite3.Connection, ids: str) -> list[RunEntry]:
