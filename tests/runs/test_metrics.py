@@ -116,6 +116,17 @@ def test_repeated_failures(history: list[RunEntry]) -> None:
     assert (second.fingerprint, second.runs) == ("B", ("b1", "b4"))
 
 
+def test_of_a_part_it_is_said_how_often_a_failure_was_known(run: Make) -> None:
+    runs = [run(f"r{i}", "f", 100 * i, fingerprint="A", wasted_h=1.0, user="ada" if i else "bob") for i in range(4)]
+    m = LearningMetrics(runs)
+    second = m.by_week()[1].repeated_failures()  # of r2 and r3
+    assert [(row.times, row.runs, row.wasted_h) for row in second] == [(4, ("r0", "r1", "r2", "r3"), 2.0)]
+    first = m.by_week()[0].repeated_failures()
+    assert [(row.times, row.runs, row.wasted_h) for row in first] == [(2, ("r0", "r1"), 1.0)]
+    assert m.of_member("bob").repeated_failures() == []
+    assert m.of_member("ada").repeated_failures()[0].times == 4
+
+
 def test_weeks_remember_what_was_before(history: list[RunEntry]) -> None:
     first, second = LearningMetrics(history).by_week()
     assert (len(first.judged), len(second.judged)) == (5, 4)

@@ -278,7 +278,7 @@ class LearningMetrics:
 
     def repeated_failures(self) -> list[RepeatedFailure]:
         """Failures that occurred more than once, the most frequent first."""
-        return repeated_failures(self.judged)
+        return repeated_failures(self.judged, self.known)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as values of strict JSON."""

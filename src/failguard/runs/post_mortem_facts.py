@@ -280,7 +280,10 @@ def _seen_at_step(entry: RunEntry, report: RunReport | None) -> str:
 def _values_of_cause(report: RunReport | None) -> dict[str, Any]:
     if report is None or report.diagnosis.likely_cause not in _IN_VALUES:
         return {}
-    return dict(list(report.diagnosis.causes[0].config_values.items())[:3])
+    values = report.diagnosis.causes[0].config_values.items()
+    # A setting that is off, or a name, is not what was too high or too low.
+    numbers = [(n, v) for n, v in values if isinstance(v, int | float) and not isinstance(v, bool) and v]
+    return dict(numbers[:3])
 
 
 def _changes(before: RunEntry, after: RunEntry) -> str:

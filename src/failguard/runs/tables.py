@@ -52,10 +52,10 @@ class RepeatedFailure:
     Attributes:
         fingerprint: Its identity.
         finding, cause: Of the latest.
-        times: How often it occurred.
+        times: How often it occurred until then, in the whole window.
         runs: The runs, oldest first.
         lines: Their lines of work.
-        wasted_h: Hours wasted in all but the first, where known.
+        wasted_h: Hours wasted in the repeats that are told of, where known.
         lessons: What was written about it, the latest first.
     """
 
@@ -94,24 +94,26 @@ def cause_rows(judged: Sequence[JudgedRun]) -> list[CauseRow]:
     return sorted(rows, key=lambda row: (-row.failures, row.cause))
 
 
-def repeated_failures(judged: Sequence[JudgedRun]) -> list[RepeatedFailure]:
-    """Fingerprints of which a failure in ``judged`` is a repeat, the most frequent first, then by fingerprint."""
-    groups = _groups([j for j in judged if j.entry.failed and j.entry.fingerprint], lambda j: str(j.entry.fingerprint))
+def repeated_failures(judged: Sequence[JudgedRun], known: Sequence[JudgedRun]) -> list[RepeatedFailure]:
+    """Fingerprints of which a failure in ``judged`` is a repeat, the most frequent first, then by fingerprint.
+
+    Args:
+        judged: The runs that are told of.
+        known: All runs of the window, by start: how often it occurred until then.
+    """
+    groups = _groups([j for j in known if j.entry.failed and j.entry.fingerprint], lambda j: str(j.entry.fingerprint))
+    theirs = _groups([j for j in judged if j.repeat_of is not None], lambda j: str(j.entry.fingerprint))
     rows = []
-    for fingerprint, group in groups.items():
-        repeats = [j for j in group if j.repeat_of is not None]
-        if not repeats:
-            continue
-        before = repeats[0].repeat_of
-        runs = [j.entry for j in group]
-        if before is not None and before.run_id not in {e.run_id for e in runs}:
-            runs.insert(0, before)  # it happened before this part of the window
+    for fingerprint, repeats in theirs.items():
+        last = repeats[-1].entry
+        runs = [j.entry for j in groups[fingerprint]]
+        runs = runs[: next(i for i, e in enumerate(runs) if e.run_id == last.run_id) + 1]
         lessons = [text for e in reversed(runs) for text in e.lessons]
         rows.append(
             RepeatedFailure(
                 fingerprint,
-                runs[-1].finding,
-                runs[-1].cause,
+                last.finding,
+                last.cause,
                 len(runs),
                 tuple(e.run_id for e in runs),
                 tuple(dict.fromkeys(e.line for e in runs)),
