@@ -318,6 +318,13 @@ def test_an_index_that_cannot_be_used_is_a_remark(monkeypatch: pytest.MonkeyPatc
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING and "Earlier runs" in r.getMessage()]
 
 
+def test_the_records_are_asked_where_the_stores_index_cannot_be(monkeypatch: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FAILGUARD_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    diverge(start(make_guard()))
+    assert CODE in codes(train(start(make_guard(FailureMemory(wait_s=10)))))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*")
 def test_a_forked_child_waits_for_nobody(locked: RunIndex) -> None:
