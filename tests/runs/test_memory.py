@@ -383,3 +383,14 @@ def test_a_hundred_thousand_runs(index: RunIndex) -> None:
     assert "USING INDEX runs_line" in search[3], "no scan"
     report = train(start(make_guard(FailureMemory(wait_s=10), line="line 1")))
     assert CODE in codes(report)
+
+
+def test_what_the_store_has_by_now_is_no_longer_kept_beside_the_records(index: RunIndex) -> None:
+    from failguard.core.containment import Containment
+    from failguard.runs.memory_sink import MemorySink
+
+    kept = RunIndex(Path("records", LOCAL_INDEX))
+    kept.put([entry(1, record_id="sent"), entry(2, record_id="begun"), entry(3, record_id="unknown")])
+    index.put([entry(11, record_id="sent"), entry(12, record_id="begun", outcome=None, status="running")])
+    MemorySink(DeadStore(), LocalRecord("records"), Containment())._forget_what_came(index)
+    assert {e.record_id for e in kept.entries()} == {"begun", "unknown"}
