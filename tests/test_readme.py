@@ -26,7 +26,17 @@ def snippet(name: str) -> str:
 
 def test_every_python_block_and_command_is_covered_here() -> None:
     names = [b["name"] for b in BLOCKS if b["kind"] == "python"]
-    assert sorted(names) == ["analyze", "data", "keras", "lightning", "memory", "monitor", "report", "torch"]
+    assert sorted(names) == [
+        "analyze",
+        "data",
+        "keras",
+        "lightning",
+        "memory",
+        "monitor",
+        "registry",
+        "report",
+        "torch",
+    ]
     commands = [b for b in BLOCKS if b["kind"] == "sh" and b["name"] is None]
     assert [b["text"].split()[0] for b in commands] == ["pip", "make"]
 
@@ -175,6 +185,26 @@ def test_the_data_snippet_and_commands() -> None:
         words = shlex.split(line.split("#")[0])
         done = subprocess.run([command, *words[1:]], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
+def test_the_registry_snippet_and_commands(capsys: Any) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path.cwd()}/mlflow.db")
+    for name, rate, outcome in (("baseline", 3.0, "failure"), ("lower rate", 0.03, "success")):
+        tags = {"failguard.status": "completed", "failguard.outcome": outcome}
+        run = client.create_run("0", run_name=name, tags=tags)
+        client.log_param(run.info.run_id, "lr", rate)
+        client.set_terminated(run.info.run_id)
+    command = str(Path(sys.executable).parent / "failguard")
+    for line in snippet("registry_commands").splitlines():
+        done = subprocess.run(
+            [command, *shlex.split(line, comments=True)[1:]], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, (line, done.stderr)
+        assert "baseline" in done.stdout
+    exec(snippet("registry"), {})
+    assert "baseline" in capsys.readouterr().out
 
 
 def test_the_commands(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from failguard.cli import app as app_module
 from failguard.cli.app import app
 from failguard.errors import FailGuardError
 
-COMMANDS = ("demo", "doctor", "analyze", "report", "explain", "sync")
+COMMANDS = ("demo", "doctor", "analyze", "report", "runs", "explain", "sync")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

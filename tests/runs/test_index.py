@@ -154,6 +154,17 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
     assert [e.name for e in RunIndex(index.path).entries()] == ["run-1"]
 
 
+def test_an_index_of_another_version_is_made_again(tmp_path: Path) -> None:
+    index = RunIndex(tmp_path / "runs.db")
+    index.put([entry(1)])
+    with sqlite3.connect(index.path) as connection:
+        connection.execute("PRAGMA user_version = 7")
+        connection.execute("ALTER TABLE runs ADD COLUMN more")
+    assert RunIndex(index.path).entries() == []
+    index.put([entry(2)])
+    assert [e.name for e in index.entries()] == ["run-2"]
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="FAILGUARD_CACHE_DIR"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 import subprocess
@@ -59,6 +60,18 @@ def test_both_readers_say_the_same(registry: Registry, add: Add, tmp_path: Path)
     assert refresh_searched(other, MlflowReader(registry.tracking_uri)) == 3
     assert {e.name: e.to_dict() for e in other.entries()} == direct
     assert direct["watched"]["heard_at"] is not None
+
+
+def test_every_run_is_read_again_when_asked(registry: Registry, add: Add) -> None:
+    add("run")
+    registry.refresh()
+    (entry,) = registry.index.entries()
+    signatures = registry.index.signatures()
+    wrong = dataclasses.replace(entry, name="wrong")
+    registry.index.apply([(wrong, signatures[entry.run_id])])
+    assert registry.refresh() == 0
+    assert registry.refresh(full=True) == 0  # the store has not changed
+    assert names(registry) == ["run"]
 
 
 EDITS = [

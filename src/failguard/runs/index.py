@@ -11,12 +11,15 @@ import os
 import re
 import sqlite3
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from failguard._version import __version__
 from failguard.core.log import logger
 from failguard.errors import InputError
 from failguard.runs.entry import RunEntry
@@ -25,21 +28,22 @@ from failguard.sinks.store_uri import normalized, store_uri
 
 __all__ = ["RunIndex", "cache_folder", "store_uri"]
 
-SCHEMA = 1  # in the file's name, so that two versions of failguard do not undo each other's work
 WAIT_S = 10.0  # for another process that writes
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_TABLES = """
-CREATE TABLE IF NOT EXISTS runs (
+_TABLES = (
+    """CREATE TABLE runs (
     run_id TEXT PRIMARY KEY, experiment_id TEXT NOT NULL, experiment TEXT NOT NULL, name TEXT NOT NULL,
     status TEXT NOT NULL, outcome TEXT, finding TEXT, findings TEXT NOT NULL, cause TEXT, fingerprint TEXT,
     line TEXT NOT NULL, user TEXT NOT NULL, started_ms INTEGER NOT NULL, signature BLOB, entry TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS runs_started ON runs (started_ms);
-CREATE INDEX IF NOT EXISTS runs_line ON runs (line, outcome, started_ms);
-CREATE INDEX IF NOT EXISTS runs_outcome ON runs (outcome, started_ms);
-CREATE INDEX IF NOT EXISTS runs_fingerprint ON runs (fingerprint) WHERE fingerprint IS NOT NULL;
-CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
+) WITHOUT ROWID""",
+    "CREATE INDEX runs_started ON runs (started_ms)",
+    "CREATE INDEX runs_line ON runs (line, outcome, started_ms)",
+    "CREATE INDEX runs_outcome ON runs (outcome, started_ms)",
+    "CREATE INDEX runs_fingerprint ON runs (fingerprint) WHERE fingerprint IS NOT NULL",
+    "CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+)
+# What is read out of a run changes with failguard: an index that another version made is made again.
+_FORMAT = 1 + zlib.crc32(repr((_TABLES, __version__, [f.name for f in fields(RunEntry)])).encode()) % (1 << 30)
 _COLUMNS = (
     "run_id", "experiment_id", "experiment", "name", "status", "outcome", "finding", "findings", "cause",
     "fingerprint", "line", "user", "started_ms", "signature", "entry",
@@ -74,7 +78,9 @@ class RunIndex:
 
     @classmethod
     def for_store(cls, tracking_uri: str) -> RunIndex:
-        """The index of a store: one file a store, in ``FAILGUARD_CACHE_DIR``, else the user's cache folder.
+        """The index of a store, in ``FAILGUARD_CACHE_DIR``, else the user's cache folder.
+
+        One file a store and version of failguard, so that two versions do not undo each other's work.
 
         Args:
             tracking_uri: The store.
@@ -82,7 +88,7 @@ class RunIndex:
         uri = normalized(tracking_uri)
         word = re.sub(r"\W+", "-", uri.rpartition("@")[2].partition("://")[2] or uri).strip("-")[-40:]
         digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
-        return cls(cache_folder() / "runs" / f"{word}-{digest}.v{SCHEMA}.db")
+        return cls(cache_folder() / "runs" / f"{word}-{digest}-{__version__}.db")
 
     def put(self, entries: Iterable[RunEntry]) -> None:
         """Add runs, or take in what became of them. The next refresh looks at them again.
@@ -283,8 +289,8 @@ class RunIndex:
         """A connection in a transaction: it is written when the block ends, and not at all when it raises."""
         with closing(sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = NORMAL")
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
-                _make_tables(connection)  # new, or removed by somebody while we work
+            if _format(connection) != _FORMAT:
+                _make_tables(connection)  # new, of another version, or removed by somebody while we work
             connection.execute(begin)
             try:
                 yield connection
@@ -322,7 +328,18 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
     except sqlite3.OperationalError:
         pass  # another process is at it, or the file system does not allow it
-    connection.executescript(_TABLES)
+    connection.execute("BEGIN IMMEDIATE")
+    if _format(connection) != _FORMAT:  # another process may have been faster
+        for name in ("runs", "facts"):
+            connection.execute(f"DROP TABLE IF EXISTS {name}")
+        for statement in _TABLES:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+    connection.execute("COMMIT")
+
+
+def _format(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _row(entry: RunEntry, signature: bytes | None) -> tuple[Any, ...]:

@@ -40,12 +40,13 @@ OVERLAP = timedelta(minutes=10)  # clocks of the machines that write differ
 Progress = Callable[[int], None]
 
 
-def refresh_sqlite(index: RunIndex, store: SqliteStore, progress: Progress | None = None) -> int:
+def refresh_sqlite(index: RunIndex, store: SqliteStore, *, full: bool = False, progress: Progress | None = None) -> int:
     """Make an index agree with an sqlite store.
 
     Args:
         index: The index.
         store: The store.
+        full: Read every run again.
         progress: Called with the number of runs that were read so far.
 
     Returns:
@@ -57,22 +58,22 @@ def refresh_sqlite(index: RunIndex, store: SqliteStore, progress: Progress | Non
     """
     stamp = store.stamp()  # before anything is read: what is written meanwhile is seen next time
     now = datetime.now(UTC).isoformat()
-    if index.fact(STAMP) == stamp:
+    if index.fact(STAMP) == stamp and not full:
         return 0
     writes = index.writes
     known = index.signatures()
     found = store.signatures()
     wanted = [run_id for run_id, signature in found.items() if known.get(run_id) != signature]
-    changed = 0
-    for page in store.read(wanted):
-        changed += len(page)
+    read = 0
+    for page in store.read(list(found) if full else wanted):
+        read += len(page)
         writes = _next(index, writes, [(entry, found[entry.run_id]) for entry in page])
         if progress is not None:
-            progress(changed)
+            progress(read)
     gone = known.keys() - found.keys()
     facts = {STAMP: stamp, REFRESHED: now, COMPLETE: now}
     index.apply([], removed=gone, facts=facts, unless_written_since=writes)
-    return changed + len(gone)
+    return len(wanted) + len(gone)
 
 
 def _next(index: RunIndex, writes: int, changed: Iterable[tuple[RunEntry, bytes | None]]) -> int:

@@ -81,14 +81,14 @@ class Registry:
             FailGuardError: The store cannot be read.
         """
         database = database_path(self.tracking_uri)
-        if database is not None and not full:
+        if database is not None:
             from failguard.runs.store_sqlite import SqliteStore
 
-            if not database.exists():
-                return self._forget_all()
             try:
-                return refresh_sqlite(self.index, SqliteStore(database), progress)
-            except sqlite3.Error as error:
+                if not database.exists():
+                    return self._forget_all()
+                return refresh_sqlite(self.index, SqliteStore(database), full=full, progress=progress)
+            except (sqlite3.Error, OSError) as error:
                 # A table that MLflow made otherwise, a journal to be rolled back: MLflow knows.
                 logger.debug("failguard: %s is read through MLflow: %s", database, error)
         return refresh_searched(self.index, self._store(), full=full, limit_s=limit_s, progress=progress)

@@ -112,7 +112,7 @@ class RestReader:
         headers = {"Content-Type": "application/json", "User-Agent": "failguard", **_authorization(self._uri)}
         request = urllib.request.Request(address, json.dumps(question).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            with urllib.request.build_opener(_StayHere).open(request, timeout=ANSWER_S) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             if error.code in (401, 403, 404, 405, 407) or 300 <= error.code < 400:
@@ -127,6 +127,13 @@ class RestReader:
             raise Unreachable(
                 f"The MLflow server {shown} does not answer ({reason}). Start it, or set MLFLOW_TRACKING_URI."
             ) from error
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: it would hand the password to whoever is named there."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """None: the redirection is an answer of its own."""
 
 
 class _Refused(FailGuardError):
