@@ -32,6 +32,7 @@ def test_every_python_block_and_command_is_covered_here() -> None:
         "experiment",
         "keras",
         "learning",
+        "keras",
         "lightning",
         "memory",
         "monitor",

@@ -318,6 +318,13 @@ def test_an_index_that_cannot_be_used_is_a_remark(monkeypatch: pytest.MonkeyPatc
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING and "Earlier runs" in r.getMessage()]
 
 
+def test_the_records_are_asked_where_the_stores_index_cannot_be(monkeypatch: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FAILGUARD_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    diverge(start(make_guard()))
+    assert CODE in codes(train(start(make_guard(FailureMemory(wait_s=10)))))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*")
 def test_a_forked_child_waits_for_nobody(locked: RunIndex) -> None:
@@ -376,3 +383,14 @@ def test_a_hundred_thousand_runs(index: RunIndex) -> None:
     assert "USING INDEX runs_line" in search[3], "no scan"
     report = train(start(make_guard(FailureMemory(wait_s=10), line="line 1")))
     assert CODE in codes(report)
+
+
+def test_what_the_store_has_by_now_is_no_longer_kept_beside_the_records(index: RunIndex) -> None:
+    from failguard.core.containment import Containment
+    from failguard.runs.memory_sink import MemorySink
+
+    kept = RunIndex(Path("records", LOCAL_INDEX))
+    kept.put([entry(1, record_id="sent"), entry(2, record_id="begun"), entry(3, record_id="unknown")])
+    index.put([entry(11, record_id="sent"), entry(12, record_id="begun", outcome=None, status="running")])
+    MemorySink(DeadStore(), LocalRecord("records"), Containment())._forget_what_came(index)
+    assert {e.record_id for e in kept.entries()} == {"begun", "unknown"}

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from failguard.core.codes import CAUSES, FINDINGS
 from failguard.report.outcome import Outcome
@@ -213,3 +215,32 @@ def test_secrets_in_a_configuration_are_no_value_to_compare_or_show() -> None:
 
 def test_the_code_is_one_of_the_taxonomy() -> None:
     assert CODE in FINDINGS
+
+
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20))
+anything = st.dictionaries(st.sampled_from(["lr", "width", "optimizer", "batch_size", "act", "seed"]), scalars)
+runs = st.builds(
+    lambda hour, failed, config, setup, outcome, status, finding, cause: entry(
+        hour, failed=failed, config=config, setup=setup, outcome=outcome, status=status, finding=finding, cause=cause
+    ),
+    st.integers(0, 50),
+    st.booleans(),
+    anything,
+    st.dictionaries(st.sampled_from(list(SETUP)), scalars),
+    st.sampled_from([None, *Outcome]),
+    st.sampled_from(["running", "completed", "stopped", "failed", "interrupted"]),
+    st.sampled_from([None, "loss.divergence", "loss.no_learning", "run.exception", "x.y"]),
+    st.sampled_from([None, "learning_rate_too_high", "too_few_updates", "disk_full", "x"]),
+)
+
+
+@given(st.lists(runs, max_size=8), anything)
+def test_whatever_was_recorded_it_is_one_safe_sentence_or_silence(entries: list[RunEntry], config: Any) -> None:
+    found = recall(values_of(config, SETUP, MEMORY), entries, MEMORY)
+    if found is not None:
+        assert found.evidence["earlier_failures"] >= 1.0
+        assert MEMORY.similar_share - 1e-6 <= found.evidence["similar_share"] <= 1.0
+        assert 1 <= len(found.runs) <= 5
+        assert found.message.endswith(".")
+        assert "\n" not in found.message
+        assert {row["run_id"] for row in found.runs} <= {e.run_id for e in entries if e.failed}

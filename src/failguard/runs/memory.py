@@ -114,7 +114,7 @@ class Memory:
     def _on_thread(self, look: Callable[[], None], done: Event) -> None:
         def work() -> None:
             try:
-                self._containment.run("memory", self._guarded, look)
+                self._containment.run("memory", look)
             finally:
                 done.set()
 
@@ -123,12 +123,6 @@ class Memory:
         except RuntimeError as error:  # no more threads, or the interpreter is on its way out
             self._forget(error)
             done.set()
-
-    def _guarded(self, look: Callable[[], None]) -> None:
-        try:
-            look()
-        except (FailGuardError, OSError) as error:
-            self._forget(error)
 
     def _forget(self, error: Exception) -> None:
         self.problem = f"Earlier runs could not be looked at: {error}"
@@ -157,14 +151,21 @@ class Memory:
         if self._options.experiments == "same line" and self._line is not None:
             filters["line"] = self._line
         found: dict[str, RunEntry] = {}
-        if self._uri is not None:
-            for entry in RunIndex.for_store(self._uri).entries(**filters):
-                found[entry.record_id or entry.run_id] = entry
-        path = None if self._local is None else local_index_path(self._local)
-        if path is not None and path.exists():
-            for entry in RunIndex(path).entries(**filters):
-                found.setdefault(entry.record_id or entry.run_id, entry)
+        for open_index in (self._of_store, self._of_records):
+            try:
+                index = open_index()
+                for entry in () if index is None else index.entries(**filters):
+                    found.setdefault(entry.record_id or entry.run_id, entry)
+            except (FailGuardError, OSError) as error:  # the other one may still have something to say
+                self._forget(error)
         return sorted(found.values(), key=lambda e: e.started_at, reverse=True)
+
+    def _of_store(self) -> RunIndex | None:
+        return None if self._uri is None else RunIndex.for_store(self._uri)
+
+    def _of_records(self) -> RunIndex | None:
+        path = None if self._local is None else local_index_path(self._local)
+        return RunIndex(path) if path is not None and path.exists() else None
 
 
 def local_index_path(local: LocalRecord) -> Path:

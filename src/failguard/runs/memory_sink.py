@@ -98,7 +98,7 @@ class MemorySink:
         if path is None or not path.exists():
             return
         waiting = RunIndex(path)
-        there = {entry.record_id for entry in index.entries(limit=LOOK_BACK)}
+        there = {entry.record_id for entry in index.entries(limit=LOOK_BACK) if entry.outcome is not None}
         came = [entry.run_id for entry in waiting.entries() if entry.record_id in there]
         if came:
             waiting.remove(came)

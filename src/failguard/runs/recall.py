@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
-from failguard.core.redaction import redact_text
 from failguard.diagnosis.causes import KNOWLEDGE
-from failguard.diagnosis.wording import count
 from failguard.report.outcome import Outcome
-from failguard.report.text import one_line
-from failguard.runs.contrast import Split, splits, value_text
+from failguard.runs.contrast import Split, splits
 from failguard.runs.entry import RunEntry
 from failguard.runs.memory_settings import FailureMemory
-from failguard.runs.similarity import CLOSE, Likeness, Values, changes, entry_values, likeness, what
+from failguard.runs.recall_text import (
+    UNSTABLE,
+    by_step,
+    done_text,
+    helped_text,
+    lesson_texts,
+    name_text,
+    row,
+    runs_text,
+    why_text,
+)
+from failguard.runs.similarity import CLOSE, Likeness, Values, entry_values, likeness, what
 
 __all__ = ["CODE", "CONFIGURED_CAUSES", "EXPLAINED", "Recollection", "recall", "recall_failure", "went_well"]
 
@@ -37,8 +44,6 @@ rate. It is never the root, and no policy acts on it.
 
 The thresholds are fields of ``FailureMemory``. ``FailGuard(memory=False)`` looks for nothing and remembers nothing."""
 MAX_RUNS = 5
-MAX_LESSONS = 2
-MAX_CHANGES = 3
 ROUNDING = 1e-9
 
 # Causes that lie in values that are compared, so that the same values fail again. After an error in the program, in how
@@ -61,9 +66,6 @@ CONFIGURED_CAUSES = frozenset(
 )
 # Findings that a configuration can be behind where no cause was named.
 _OF_LEARNING = ("loss.", "gradient.", "weights.", "update.", "activation.", "metric.overfitting", "amp.")
-_UNSTABLE = frozenset(
-    {"loss.divergence", "loss.non_finite", "gradient.exploding", "gradient.non_finite", "weights.non_finite"}
-)
 _VALUES = {row.code: frozenset(row.config) for row in KNOWLEDGE}
 # Where a value further in this direction is worse still.
 _WORSE: Mapping[str, Mapping[str, int]] = {
@@ -73,17 +75,6 @@ _WORSE: Mapping[str, Mapping[str, int]] = {
     "too_few_updates": {"max_epochs": -1},
     "too_much_regularization": {"dropout": 1, "weight_decay": 1},
     "too_little_regularization": {"dropout": -1, "weight_decay": -1},
-}
-_DID = {
-    "loss.divergence": "diverged",
-    "loss.non_finite": "got a loss that is not finite",
-    "gradient.non_finite": "got gradients that are not finite",
-    "weights.non_finite": "got weights that are not finite",
-    "loss.no_learning": "learned nothing",
-    "loss.plateau": "stopped learning too soon",
-    "gradient.exploding": "had exploding gradients",
-    "metric.overfitting": "overfitted",
-    "resource.oom": "ran out of memory",
 }
 
 
@@ -156,13 +147,13 @@ def recall_failure(
     """
     if not failures:
         return None
-    rows = [_row(entry, good, memory, "failure") for entry in failures[:MAX_RUNS]]
+    rows = [row(entry, good, memory, "failure", _decisive(entry)) for entry in failures[:MAX_RUNS]]
     last, n = failures[0], len(failures)
-    parts = [f"The same failure as in {_runs(n)}, the last one {_name(last)} of {last.started_at:%Y-%m-%d}"]
+    parts = [f"The same failure as in {runs_text(n)}, the last one {name_text(last)} of {last.started_at:%Y-%m-%d}"]
     fixed = next((row["fixed_by"] for row in rows if row.get("fixed_by")), None)
     if fixed:
         parts.append(f"then it was fixed by {fixed}")
-    parts += _lessons(failures)
+    parts += lesson_texts(failures)
     return Recollection(f"{'; '.join(parts)}.", {"earlier_failures": float(n)}, tuple(rows))
 
 
@@ -196,22 +187,22 @@ def _warning(
     if others and _works([(likeness(values, tried).share, entry) for _, entry, tried in near], others, fails):
         return None
     newest = sorted((entry for _, entry, _ in near), key=lambda e: e.started_at, reverse=True)
-    done = _done(newest)
+    done = done_text(newest)
     parts = [
-        f"{_runs(len(near))} with a configuration like this {done}{_by_step(newest)}"
-        f"{_why(near, split if fails else None, decisive, done)}"
+        f"{runs_text(len(near))} with a configuration like this {done}{by_step(newest)}"
+        f"{why_text(near, split if fails else None, decisive, done)}"
     ]
     helped = [_nearest(others, split)] if others else []
     if helped:
-        parts.append(_helped(values, helped[0], split, decisive))
-    parts += _lessons([*newest, *(entry for entry, _ in helped)])
+        parts.append(helped_text(values, helped[0], split, decisive))
+    parts += lesson_texts([*newest, *(entry for entry, _ in helped)])
     evidence = {
         "earlier_failures": float(len(near)),
         "earlier_successes": float(len(good)),
         "similar_share": near[0][0],
     }
     wells = [entry for entry, _ in good]
-    rows = [_row(entry, wells, memory, "configuration") for _, entry, _ in near[:MAX_RUNS]]
+    rows = [row(entry, wells, memory, "configuration", _decisive(entry)) for _, entry, _ in near[:MAX_RUNS]]
     return Recollection(f"{'; '.join(parts)}.", evidence, tuple(rows))
 
 
@@ -264,7 +255,7 @@ def _is_beyond(value: Any, tried: Any, direction: int) -> bool:
 
 def _decisive(entry: RunEntry) -> frozenset[str]:
     """Meanings of the values that a failure depends on."""
-    tamed_by = frozenset({"learning_rate", "clipping", "schedule"}) if entry.finding in _UNSTABLE else frozenset()
+    tamed_by = frozenset({"learning_rate", "clipping", "schedule"}) if entry.finding in UNSTABLE else frozenset()
     return _VALUES.get(entry.cause or "", frozenset()) | tamed_by
 
 
@@ -283,98 +274,3 @@ def _same_kind(values: Values, tried: Values) -> bool:
 
 def _weight(found: Recollection) -> tuple[float, float]:
     return found.evidence["similar_share"], found.evidence["earlier_failures"]
-
-
-# Words
-
-
-def _runs(n: int) -> str:
-    return f"{count(n)} earlier run{'s' if n > 1 else ''}"
-
-
-def _done(failed: Sequence[RunEntry]) -> str:
-    """What the runs did; runs that fail for one cause may show it otherwise."""
-    codes = {str(entry.finding) for entry in failed}
-    if len(codes) > 1:
-        return "diverged" if codes <= _UNSTABLE else "failed"
-    (code,) = codes
-    return _DID.get(code, f"failed with {one_line(code, 80)}")
-
-
-def _by_step(failed: Sequence[RunEntry]) -> str:
-    steps = [e.steps for e in failed if e.steps is not None and e.status in ("stopped", "failed")]
-    return f" by step {count(max(steps))}" if steps and len(steps) == len(failed) else ""
-
-
-def _why(
-    near: Sequence[tuple[float, RunEntry, Values]], split: Split | None, decisive: Collection[str], done: str
-) -> str:
-    """The value that decides: what sets good and failed runs apart, else what the cause depends on."""
-    if split is not None:
-        well = _well(str(near[0][1].finding))
-        told = f"{split.failing_side} {done} {split.failed} of {split.failed_of}"
-        return f" ({_safe(f'{told}, {split.good_side} {well} {split.good} of {split.good_of}', 300)})"
-    tried = near[0][2]
-    names = [name for name in tried if what(name) in decisive and name != "optimizer"][:MAX_CHANGES]
-    return f" ({_safe(', '.join(f'{name} {value_text(tried[name])}' for name in names), 300)})" if names else ""
-
-
-def _helped(values: Values, other: tuple[RunEntry, Values], split: Split | None, decisive: Collection[str]) -> str:
-    entry, tried = other
-    differing = changes(values, tried, decisive)
-    names = [split.name] if split is not None else list(islice(differing, 2))
-    told = _safe(", ".join(f"{name} {value_text(tried.get(name))}" for name in names), 200)
-    return f"run {_name(entry)}{f' with {told}' if told else ''} {_well(str(entry.finding))}"
-
-
-def _well(code: str) -> str:
-    return "went through" if code.startswith("resource.") else "learned"
-
-
-def _lessons(entries: Sequence[RunEntry]) -> list[str]:
-    texts = dict.fromkeys(_safe(text, 200) for entry in entries for text in entry.lessons)
-    return [f"lesson: {text.rstrip('.')}" for text in islice((t for t in texts if t), MAX_LESSONS)]
-
-
-def _row(entry: RunEntry, good: Sequence[RunEntry], memory: FailureMemory, match: str) -> dict[str, Any]:
-    """An earlier run in the table of the report; the first six are shown."""
-    fix, changed = _fixed(entry, good, memory)
-    return {
-        "run": _name(entry),
-        "date": f"{entry.started_at:%Y-%m-%d}",
-        "finding": entry.finding,
-        "cause": entry.cause,
-        "fixed_by": None if fix is None else f"{_changed(changed)} in run {_name(fix)}",
-        "lessons": [_safe(text, 300) for text in entry.lessons[:MAX_LESSONS]],
-        "run_id": entry.run_id,
-        "match": match,
-        "fixed_by_run_id": None if fix is None else fix.run_id,
-    }
-
-
-def _fixed(
-    entry: RunEntry, good: Sequence[RunEntry], memory: FailureMemory
-) -> tuple[RunEntry | None, Mapping[str, tuple[Any, Any]]]:
-    """The next run of the line that went well, one that names the failed run as its parent first; and what differs."""
-    later = [g for g in good if g.started_at > entry.started_at and g.line == entry.line]
-    if not later:
-        return None, {}
-    fix = min(later, key=lambda g: (g.parent != entry.run_id, g.started_at))
-    return fix, changes(entry_values(entry, memory), entry_values(fix, memory), _decisive(entry))
-
-
-def _changed(changed: Mapping[str, tuple[Any, Any]]) -> str:
-    if not changed:
-        return "the same values"
-    told = [f"{name} {value_text(a)} -> {value_text(b)}" for name, (a, b) in islice(changed.items(), MAX_CHANGES)]
-    more = f" and {len(changed) - MAX_CHANGES} more" if len(changed) > MAX_CHANGES else ""
-    return _safe(f"{', '.join(told)}{more}", 300)
-
-
-def _name(entry: RunEntry) -> str:
-    return _safe(entry.name, 60) or entry.run_id[:8]
-
-
-def _safe(text: str, limit: int) -> str:
-    """Other people's text as one line, without secrets and control characters."""
-    return one_line(redact_text(text), limit)
