@@ -114,3 +114,15 @@ def test_an_original_that_cannot_be_trained_says_why() -> None:
     error = Replay(ended="error", error="RuntimeError: no trainer")
     assert "RuntimeError: no trainer" in tried(Recorded([error], CALM)).reason
     assert "time was up after 2 updates" in tried(Recorded([Replay(ended="time", updates=2)], CALM)).reason
+
+
+def test_what_is_known_is_told_after_each_trial() -> None:
+    told: list[dict[str, object]] = []
+    root = Finding("loss.divergence", Severity.ERROR, 1, 0, "It rose.")
+    report = RunReport(RunInfo("r", ""), findings=[root], root=root)
+    report.facts = Facts(optimizer=OptimizerFacts("SGD", 0.5))
+    remedy = "Lower the learning rate from 0.5 to 0.01."
+    report.diagnosis = Diagnosis("", tuple(Cause(c, 0.5, (), remedy) for c in ("learning_rate_too_high", "dead_units")))
+    try_remedies(Recorded([BROKE], CALM), report, 48, monotonic() + 60, lambda found: told.append(found.to_dict()))
+    assert [t["outcome"] for t in told] == ["not_tried", "verified", "verified", "verified"]
+    assert [[trial["removed"] for trial in t["trials"]] for t in told[1:3]] == [[True, None], [True, True]]  # type: ignore[attr-defined]

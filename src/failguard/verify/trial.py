@@ -94,11 +94,16 @@ def _try(
         found.reason = f"The failure did not come back on the recorded batches ({how}), so no remedy could be tried."
         return
     for i, (trial, change) in enumerate(todo):
-        tell(found)
         _try_one(capsule, which, trial, change, steps, _share(until, len(todo) - i), original, shown)
         if which and trial.removed is not None:
             trial.sentence += f" (from step {count(capsule.moments[which][0])} of the run on)"
-    judged = [trial for trial, _ in todo if trial.removed is not None]
+        _sum_up(found)
+        tell(found)
+
+
+def _sum_up(found: Verification) -> None:
+    """What the trials so far say together."""
+    judged = [trial for trial in found.trials if trial.removed is not None]
     helped = [trial for trial in judged if trial.removed]
     if helped:
         found.outcome, found.reason = Outcome.VERIFIED, _capital(helped[0].sentence)
