@@ -91,6 +91,9 @@ def test_an_ignored_outcome_opens_no_gate() -> None:
         ("data.constant_feature", ["loss.no_learning", "activation.dead", "metric.degenerate_predictions"]),
         ("model.no_nonlinearity", ["loss.no_learning", "loss.plateau"]),
         ("gradient.missing", ["weights.frozen", "loss.no_learning"]),
+        ("data.repeated_batch", ["metric.overfitting"]),
+        ("model.wrong_mode", ["metric.overfitting"]),
+        ("data.unshuffled", ["loss.oscillation", "loss.spike"]),
     ],
 )
 def test_what_is_wrong_inside_is_the_root_of_what_follows(root: str, others: list[str]) -> None:

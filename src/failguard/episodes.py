@@ -86,6 +86,10 @@ _DIVERGING = frozenset(
 )
 
 
+# What makes validation worse than training by itself: training that sees less, or another kind of data or mode.
+_UNLIKE = ("model.output_mismatch", "model.wrong_mode", "data.unshuffled", "data.repeated_batch", "data.drift")
+
+
 class Episodes:
     """Lets a symptom through once: when it is first reported, and again when it gets more severe.
 
@@ -228,7 +232,7 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
                 return True
             return failing and (cause.code == "loss.divergence" or cause.code in NON_FINITE_CODES)
         case "metric.overfitting":
-            return failing and cause.code == "loss.divergence"
+            return cause.code in _UNLIKE or (failing and cause.code == "loss.divergence")
         case "loss.no_learning" | "loss.plateau":
             # The size of updates is how nothing was learned, no reason by itself; validation in train mode is none.
             harmless = cause.code == "model.wrong_mode" and not cause.evidence.get("trains_in_eval_mode")
@@ -236,7 +240,9 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
             stands_still = not idle and cause.code in (*_SETUP, *_INSIDE)
             return stands_still or (failing and cause.code == "loss.divergence")
         case "loss.divergence" | "loss.spike" | "loss.oscillation":
-            if cause.code in _DIVERGING or (consequence.code != "loss.spike" and cause.code == "loss.spike"):
+            if cause.code in (*_DIVERGING, "data.unshuffled"):  # a new class makes the loss jump
+                return True
+            if consequence.code != "loss.spike" and cause.code == "loss.spike":
                 return True
             return failing and cause.code in NON_FINITE_CODES and cause.code != "metric.non_finite"
         case code if code in NON_FINITE_CODES:
