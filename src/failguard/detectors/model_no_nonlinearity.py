@@ -32,8 +32,8 @@ class ModelNoNonlinearity:
     Said of models that have no activation at all, where no hidden layer is a bottleneck (narrower than input and
     output), as linear autoencoders and low-rank maps have one on purpose. A *warning* where learning is bad, or late in
     the plan 80 % of the trivial predictor's loss is left (:mod:`failguard.core.outcome`); else ``info``, since a linear
-    model may be all that is needed. So it is where dropout, decay or tiny updates explain that little was learned, and where the loss is above 1.05
-    times the trivial predictor's, which a linear map can always reach.
+    model may be all that is needed. So it is where dropout, decay or tiny updates explain that little was learned, and
+    where the loss is above 1.05 times the trivial predictor's, which a linear map can always reach.
 
     Evidence: ``idle_layers`` (how many).
 
