@@ -91,6 +91,9 @@ def test_an_ignored_outcome_opens_no_gate() -> None:
         ("data.constant_feature", ["loss.no_learning", "activation.dead", "metric.degenerate_predictions"]),
         ("model.no_nonlinearity", ["loss.no_learning", "loss.plateau"]),
         ("gradient.missing", ["weights.frozen", "loss.no_learning"]),
+        ("data.repeated_batch", ["metric.overfitting"]),
+        ("model.wrong_mode", ["metric.overfitting"]),
+        ("data.unshuffled", ["loss.oscillation", "loss.spike"]),
     ],
 )
 def test_what_is_wrong_inside_is_the_root_of_what_follows(root: str, others: list[str]) -> None:
@@ -255,3 +258,20 @@ def test_not_learning_explains_constant_predictions_whichever_was_seen_first() -
     result = root_of([found("metric.degenerate_predictions", WARNING, 70), found("loss.no_learning", WARNING, 90)])
     assert result is not None
     assert result.code == "loss.no_learning"
+
+
+def test_weights_that_stand_still_for_want_of_a_rate_are_no_reason() -> None:
+    frozen = Finding("weights.frozen", WARNING, 250, 6, "", evidence={"since_step": 120.0, "moved_before": 1.0})
+    early = Finding("weights.frozen", WARNING, 250, 6, "", evidence={"since_step": 80.0, "moved_before": 0.0})
+    plateau = Finding("loss.plateau", WARNING, 300, 7, "", evidence={"rate_share": 0.0})
+    result = root_of([early, plateau])
+    assert result is not None
+    assert result.code == "loss.plateau"
+    for rest in ([], [found("loss.no_learning", ERROR, 470)]):
+        result = root_of([frozen, plateau, *rest])
+        assert result is not None
+        assert result.code in ("loss.plateau", "loss.no_learning")
+    from_the_start = Finding("weights.frozen", WARNING, 250, 6, "", evidence={"since_step": 20.0, "moved_before": 0.0})
+    result = root_of([from_the_start, found("loss.no_learning", ERROR, 470)])
+    assert result is not None
+    assert result.code == "weights.frozen"

@@ -50,6 +50,8 @@ _INSIDE = (
 _SEEN_AFTER = {
     "gradient.vanishing": ("activation.dead", "activation.saturated"),
     "metric.degenerate_predictions": ("loss.no_learning",),
+    "weights.frozen": ("loss.plateau",),
+    "update.too_small": ("loss.plateau",),
 }
 _CODE_ORDER |= {code: i - 40 for i, code in enumerate(_SETUP)} | {code: i - 20 for i, code in enumerate(_INSIDE)}
 # Raised only when learning goes badly as well: each of them is seen in healthy runs too.
@@ -83,6 +85,10 @@ _DIVERGING = frozenset(
         "gradient.exploding",
     }
 )
+
+
+# What makes validation worse than training by itself: training that sees less, or another kind of data or mode.
+_UNLIKE = ("model.output_mismatch", "model.wrong_mode", "data.unshuffled", "data.repeated_batch", "data.drift")
 
 
 class Episodes:
@@ -159,13 +165,15 @@ def root_of(findings: Sequence[Finding]) -> Finding | None:
     if not candidates:
         return None
     start = at = min(range(len(candidates)), key=lambda i: _gravity(candidates[i]))
+    seen = {start}
     while True:
         before = at
         later = _SEEN_AFTER.get(candidates[at].code, ())
-        earlier = [i for i, f in enumerate(candidates) if i < at or f.code in later]
+        earlier = [i for i, f in enumerate(candidates) if i not in seen and (i < at or f.code in later)]
         at = next((i for i in earlier if _explains(candidates[i], candidates[at])), at)
         if at == before:
             break
+        seen.add(at)
     root = candidates[at]
     same = [f for f in candidates[: max(start, at) + 1] if f.code == root.code]
     return max(same, key=lambda f: f.severity.rank)
@@ -199,7 +207,12 @@ def _order(finding: Finding) -> tuple[int, int, int]:
 def _explains(cause: Finding, consequence: Finding) -> bool:
     """Whether a finding can be the reason for one that came after it."""
     failing = cause.severity.rank >= Severity.ERROR.rank
+    # Weights that moved before stand still because the rate is gone: that is no setup, and no reason by itself.
+    if cause.code == "weights.frozen" and (cause.evidence.get("moved_before") or "rate_share" in consequence.evidence):
+        return False
     match consequence.code:
+        case "weights.frozen" | "update.too_small" if "rate_share" in cause.evidence:
+            return True
         case code if code in _INSIDE or code == "weights.frozen":
             if cause.code == "gradient.vanishing":  # it makes updates small and does nothing else
                 return code == "update.too_small"
@@ -221,7 +234,7 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
                 return True
             return failing and (cause.code == "loss.divergence" or cause.code in NON_FINITE_CODES)
         case "metric.overfitting":
-            return failing and cause.code == "loss.divergence"
+            return cause.code in _UNLIKE or (failing and cause.code == "loss.divergence")
         case "loss.no_learning" | "loss.plateau":
             # The size of updates is how nothing was learned, no reason by itself; validation in train mode is none.
             harmless = cause.code == "model.wrong_mode" and not cause.evidence.get("trains_in_eval_mode")
@@ -229,7 +242,9 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
             stands_still = not idle and cause.code in (*_SETUP, *_INSIDE)
             return stands_still or (failing and cause.code == "loss.divergence")
         case "loss.divergence" | "loss.spike" | "loss.oscillation":
-            if cause.code in _DIVERGING or (consequence.code != "loss.spike" and cause.code == "loss.spike"):
+            if cause.code in (*_DIVERGING, "data.unshuffled"):  # a new class makes the loss jump
+                return True
+            if consequence.code != "loss.spike" and cause.code == "loss.spike":
                 return True
             return failing and cause.code in NON_FINITE_CODES and cause.code != "metric.non_finite"
         case code if code in NON_FINITE_CODES:

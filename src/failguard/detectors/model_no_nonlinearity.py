@@ -12,12 +12,15 @@ from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
 from failguard.core.observation import Observation
 from failguard.core.outcome import learning_is_bad, learning_is_poor
+from failguard.core.statistics import median_of_means
 from failguard.detectors.base import Example
 from failguard.detectors.inside import EVENTS
+from failguard.detectors.loss_small_gain import is_held_back
 
 __all__ = ["ModelNoNonlinearity"]
 
 LITTLE = 0.8  # of the trivial predictor's loss is left: hardly anything was learned
+WORSE = 1.05  # times it
 
 _IDLE = ModelFacts(idle_layers=("fc3", "fc2"))
 
@@ -29,7 +32,8 @@ class ModelNoNonlinearity:
     Said of models that have no activation at all, where no hidden layer is a bottleneck (narrower than input and
     output), as linear autoencoders and low-rank maps have one on purpose. A *warning* where learning is bad, or late in
     the plan 80 % of the trivial predictor's loss is left (:mod:`failguard.core.outcome`); else ``info``, since a linear
-    model may be all that is needed.
+    model may be all that is needed. So it is where dropout, decay or tiny updates explain that little was learned, and
+    where the loss is above 1.05 times the trivial predictor's, which a linear map can always reach.
 
     Evidence: ``idle_layers`` (how many).
 
@@ -58,6 +62,7 @@ class ModelNoNonlinearity:
         if not idle or observation.step < 0:
             return None
         goes_badly = learning_is_bad(observation, history) or learning_is_poor(observation, history, LITTLE)
+        goes_badly = goes_badly and not is_held_back(history) and not _is_worse_than_trivial(history)
         layers = len(idle) + 1
         return Finding(
             self.code,
@@ -68,3 +73,9 @@ class ModelNoNonlinearity:
             Where(module=idle[0]),
             {"idle_layers": float(len(idle)), "since_step": 0.0},
         )
+
+
+def _is_worse_than_trivial(history: History) -> bool:
+    losses, trivial = history.steps.get("loss"), history.facts.trivial_loss
+    now = median_of_means(losses.recent(64)) if losses is not None and len(losses) else None
+    return now is not None and trivial is not None and now > WORSE * trivial

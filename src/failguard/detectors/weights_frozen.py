@@ -26,7 +26,8 @@ class WeightsFrozen:
     parameters that require no gradient were handed to the optimizer and make up ``min_share`` of what it holds. A
     *warning*, raised only where nothing is learned as well: a frozen backbone is usual in fine-tuning.
 
-    Evidence: ``unchanged_layers``, ``layers``, ``frozen_share_percent``, ``since_step``.
+    Evidence: ``unchanged_layers``, ``layers``, ``frozen_share_percent``, ``since_step``, ``moved_before`` (1: earlier
+    updates did change them, as before a schedule took the rate away).
 
     Attributes:
         samples: See above.
@@ -67,9 +68,11 @@ class WeightsFrozen:
             still, layers = counts
             name = next(layer.name for layer in held[1].layers if layer.update_norm == 0.0)
             since = float(held[0].step)
+            before = [c for r in history.internals if r.step < held[0].step and (c := _counts(r)) is not None]
+            moved = any(2 * c[0] < c[1] for c in before)
             text = f"Updates leave {still} of {layers} layers exactly as they were."
         elif setup.frozen and setup.frozen_share >= self.min_share and observation.step >= 0:
-            still, layers, since = 0, 0, 0.0
+            still, layers, since, moved = 0, 0, 0.0, False
             name = setup.frozen[0].rpartition(".")[0] or setup.frozen[0]
             text = f"{setup.frozen_share:.0%} of what the optimizer holds requires no gradient and cannot change."
         else:
@@ -86,6 +89,7 @@ class WeightsFrozen:
                 "layers": float(layers),
                 "frozen_share_percent": 100.0 * setup.frozen_share,
                 "since_step": since,
+                "moved_before": float(moved),
             },
         )
 
