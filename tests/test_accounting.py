@@ -46,3 +46,33 @@ def test_the_account_adds_up() -> None:
     assert overhead.cadence_steps == {"gradients": 10, "detectors": 16, "internals": 24, "flag": 1}
     assert overhead.snapshot_bytes == 7
     assert Accounting(0.01).overhead(0.0, 0).share == 0.0
+
+
+def test_one_call_that_was_held_up_does_not_silence_a_check():
+    cadence = Cadence(least=10, share=0.005)
+    for step in range(5):
+        cadence.ran(step, 20e-6, 1e-3)
+    cadence.ran(5, 50e-3, 1e-3)  # another process had the core
+    assert cadence.every_steps == 10
+
+
+def test_checks_share_what_every_step_leaves():
+    accounting = Accounting(0.01)
+    accounting.weigh_every_step(7e-6, 1e-3, steps=100)  # early: the whole share
+    assert accounting.detectors.share == pytest.approx(0.003)
+    accounting.weigh_every_step(4e-6, 1e-3, steps=5000)
+    assert accounting.detectors.share == accounting.gradients.share == pytest.approx(0.002)
+    accounting.weigh_every_step(30e-6, 1e-3, steps=5000)  # more than the budget: checks go on at the least
+    assert accounting.internals.share == pytest.approx(0.001)
+    accounting.weigh_every_step(0.0, 1e-3, steps=5000)
+    assert accounting.internals.share == pytest.approx(0.003)
+    accounting.weigh_every_step(30e-6, 0.0, steps=5000)  # the time of a step is not known
+    assert accounting.internals.share == pytest.approx(0.003)
+
+
+def test_time_of_the_past_is_counted_and_is_no_part_of_the_hook_in_progress():
+    accounting = Accounting(0.01)
+    accounting.add("inner", 0.25)
+    accounting.add_past("every step", 0.5)
+    assert accounting.counted_s == 0.25
+    assert accounting.total_s == 0.75

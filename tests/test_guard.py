@@ -426,3 +426,60 @@ def test_the_record_is_made_and_sampling_ends_whatever_fails_at_the_end(
     assert guard.report.status is Status.COMPLETED
     assert {e.part for e in guard.report.part_errors} == {"last look", "settling the weights"}
     assert not any(t.name == "failguard-sampler" for t in threading.enumerate())
+
+
+def test_the_short_way_through_a_step_records_the_same() -> None:
+    """Steps that take the short way leave the history and counts of those that do not."""
+    losses = [2.3 / (1 + i / 50) for i in range(300)]
+    long, short = guard_of(), guard_of()
+    train(long, losses)
+    short.start_epoch(0)
+    quiet = 0
+    for loss in losses:
+        if short.gradient_due:
+            short.record_loss(loss)
+            short.record_gradient(1.0, cost_s=1e-6)
+            assert short.allow_update()
+        else:
+            short.record_fine_batch(loss)
+        if short.end_quiet_batch():
+            quiet += 1
+        else:
+            short.end_batch()
+    short.end_epoch({}, validated=False)
+    assert quiet > 200
+    assert (short.step, short.optimizer_steps) == (long.step, long.optimizer_steps) == (300, 300)
+    assert list(short.history.steps["loss"].values) == list(long.history.steps["loss"].values)
+    assert len(short.history.steps["step_s"]) == 300
+    assert short.history.epochs["train_loss"].last == pytest.approx(long.history.epochs["train_loss"].last)
+
+
+def test_a_quiet_end_is_refused_where_something_is_due() -> None:
+    guard = guard_of()
+    guard.record_fine_batch(1.0)
+    assert not guard.end_quiet_batch()  # the first batch: the detectors are due
+    guard.end_batch()
+    guard.record_loss(math.nan)  # and no update follows
+    assert not guard.end_quiet_batch()
+    assert guard.step == 1
+    guard.end_batch()
+    assert guard.report.root is not None
+    assert guard.report.root.code == "loss.non_finite"
+
+
+def test_rows_are_taken_in_at_once_as_one_by_one() -> None:
+    losses, norms = [2.0 / (1 + i) for i in range(40)], [1.0 + i for i in range(40)]
+    at_once, one_by_one = guard_of(), guard_of()
+    for guard in (at_once, one_by_one):
+        guard.start_epoch(0)
+    at_once.record_rows(losses, norms)
+    for loss, norm in zip(losses, norms, strict=True):
+        one_by_one.record_rows([loss], [norm])
+    for guard in (at_once, one_by_one):
+        guard.end_epoch({}, validated=False)
+        assert guard.step == guard.optimizer_steps == 40
+    for name in ("loss", "gradient_norm"):
+        a, b = at_once.history.steps[name], one_by_one.history.steps[name]
+        assert list(a.values) == list(b.values)
+        assert list(a.steps) == list(b.steps) == list(range(40))
+    assert at_once.history.epochs["train_loss"].last == pytest.approx(sum(losses) / 40)

@@ -39,7 +39,7 @@ class Row:
         overhead: Of the time of a typical step: median of paired ratios.
         cpu: Of CPU time, sampled checks and threads included: ratio of sums.
         own_us: Microseconds a step by its own account; ``None`` where it keeps none.
-        own_percent: The same as a share of the step.
+        own_percent: The same as a share of the time of its turns.
         threads_percent: CPU time of its own threads as a share of the time; ``None`` where it is not known.
         rounds, steps: Pairs, and steps of the watched training that were counted.
         said: What there is to say, such as why it could not be run.
@@ -122,7 +122,7 @@ def rows_of(program: str, participants: Sequence[Participant], steps_per_tick: i
                 overhead=median_interval([m.median_s / s for (m, _), s in zip(pairs, plain_s, strict=True)]),
                 cpu=_sum_interval([m.cpu_s for m, _ in pairs], plain_cpu_s),
                 own_us=own_us,
-                own_percent=None if own_us is None else 1e-4 * own_us / step_s,
+                own_percent=None if own_us is None else 100 * own_s / p.in_turns_s,
                 rounds=len(pairs),
                 steps=steps,
             )

@@ -53,7 +53,7 @@ def markdown(kept: Mapping[str, Any]) -> str:
 
 def readme(kept: Mapping[str, Any]) -> str:
     """The short table for the README."""
-    rows = kept["parts"].get("frameworks", {}).get("rows", [])
+    rows = kept.get("parts", {}).get("frameworks", {}).get("rows", [])
     return "\n".join(
         [
             "| program | step, ms | overhead, % (95 %) | own account | <= 1 % |",

@@ -42,6 +42,7 @@ class Participant:
         ticks: Ticks in all.
         warm_at: Ticks when the counted part began.
         spent_at_warm_s, spent_s: What its watch says it has spent by then, and at the end.
+        in_turns_s: How long its turns took.
         error: What it ended with, if it failed.
     """
 
@@ -53,6 +54,7 @@ class Participant:
     warm_at: int = 0
     spent_at_warm_s: float = 0.0
     spent_s: float = 0.0
+    in_turns_s: float = 0.0
     error: BaseException | None = None
     is_over: bool = False
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -138,8 +140,10 @@ class Turns:
         if p.is_over:
             p.blocks.append(None)
             return
+        began = time.perf_counter()
         p.go.release()
         self._back.acquire()
+        p.in_turns_s += time.perf_counter() - began
         times = [b - a for a, b in zip(p._wall[LEAD_IN:], p._wall[LEAD_IN + 1 :], strict=False)]
         if not times:
             p.blocks.append(None)

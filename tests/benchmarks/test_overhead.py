@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 def participant(name, medians, *, ticks=100, spent_s=0.0):
     p = Participant(name, lambda tick: None, lambda: 0.0)
     p.blocks = [None if m is None else Block(m, 2 * m, 10) for m in medians]
-    p.ticks, p.spent_s = ticks, spent_s
+    p.ticks, p.spent_s, p.in_turns_s = ticks, spent_s, 0.5
     return p
 
 
@@ -49,7 +49,7 @@ def test_ratios_are_paired_with_the_same_round():
     assert (watched.overhead.low, watched.overhead.high) == (pytest.approx(1.0), pytest.approx(1.0))
     assert watched.cpu.value == pytest.approx(1.0)
     assert watched.own_us == pytest.approx(10.0)
-    assert watched.own_percent == pytest.approx(100 * 10e-6 / 1.5e-3)
+    assert watched.own_percent == pytest.approx(100 * 1e-3 / 0.5)
     assert control.watch == EMPTY[1]
     assert control.overhead.value == pytest.approx(0.0)
 

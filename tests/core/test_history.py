@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 
 import numpy as np
 import pytest
@@ -90,3 +91,33 @@ def test_rows_have_none_where_nothing_is_finite() -> None:
     history.step_series("loss").append(0, math.nan)
     (row,) = history.rows()
     assert (row["count"], row["finite"], row["mean"]) == (1, 0, None)
+
+
+def test_many_values_at_once_are_as_one_by_one():
+    one, many = filled(3 * RECENT + 7), Series()
+    many.extend(0, [float(i) for i in range(5)])
+    many.append(5, 5.0)
+    many.extend(6, [float(i) for i in range(6, 3 * RECENT + 7)])
+    assert len(one) == len(many)
+    np.testing.assert_array_equal(one.values, many.values)
+    np.testing.assert_array_equal(one.steps, many.steps)
+    np.testing.assert_array_equal(one.first(FIRST), many.first(FIRST))
+    assert sum(b.count for b in many.blocks()) == len(many)
+
+
+def test_first_values_go_on_after_a_short_saved_state():
+    series = Series()
+    series.load_state_dict(filled(10).state_dict())
+    for i in range(10, 2 * FIRST):
+        series.append(i, float(i))
+    np.testing.assert_array_equal(series.first(FIRST), np.arange(FIRST))
+
+
+def test_a_block_of_values_is_that_of_the_points():
+    for values in ([1.0, 2.0, 4.0], [1.0, math.nan, 4.0], [math.nan], [1e308, 1e308], [math.inf, -math.inf]):
+        block = Block.point(3, values[0])
+        for i, value in enumerate(values[1:], start=1):
+            block.absorb(Block.point(3 + i, value))
+        made = Block.of(3, array("d", values))
+        assert (made.start, made.count, made.finite) == (block.start, block.count, block.finite)
+        np.testing.assert_allclose([made.mean, made.low, made.high], [block.mean, block.low, block.high])
