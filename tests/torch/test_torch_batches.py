@@ -157,14 +157,16 @@ def test_on_a_device_first_batches_then_flags_are_kept_until_the_epoch_ends():
     r, facts = reader()
     hurt = X.clone()
     hurt[3, 0] = -math.inf
-    for step, x in enumerate((X, X, X, X, hurt)):
+    for step, x in enumerate((*[X + 1] * 20, hurt)):
         r._pace.begin(step)
         r._keep((x, Y), step, 0)
     assert [step for step, *_ in r._later] == [0, 1, 2]
-    assert [(step, part) for step, _, part, _ in r._flags] == [(3, "input"), (4, "input")]
+    assert [(step, part) for step, _, part, _ in r._flags] == [(step, "input") for step in range(3, 21)]
     (finding,) = r.settle()
-    assert (finding.code, finding.where.batch, finding.where.rows) == ("data.non_finite", 4, (3,))
+    assert (finding.code, finding.where.batch, finding.where.rows) == ("data.non_finite", 20, (3,))
+    assert finding.message == "Batch 20: values of NaN or Inf in the input (row 3)."
     assert facts.class_counts == {0: 3, 1: 6, 2: 3}
+    assert (facts.inputs.mean, facts.target.maximum) == (1.0, 2.0)
     assert not r._flags
     assert not r._later
 

@@ -190,7 +190,7 @@ class BatchChecks:
             far = usual.add(arrays)
             if far is not None:
                 top, bad = far
-                text = f"{bad.count:,} values up to {top:.3g} in the {part}; until then the largest was "
+                text = f"{bad.count or 0:,} values up to {top:.3g} in the {part}; until then the largest was "
                 evidence = {"largest": top, "largest_before": usual.largest, "rows": float(bad.rows)}
                 yield _Found("data.outliers", part, f"{text}{usual.largest:.3g}", evidence, bad.first)
 
@@ -266,9 +266,12 @@ class BatchChecks:
 
 
 def _not_finite(part: str, bad: BadValues) -> _Found:
-    evidence = {"non_finite_values": float(bad.count), "rows": float(bad.rows)}
-    values = f"{bad.count:,} value{'s' if bad.count > 1 else ''} of NaN or Inf in the {part}"
-    return _Found("data.non_finite", part, values, evidence, bad.first)
+    evidence = {"rows": float(bad.rows)}
+    what = "values"
+    if bad.count is not None:
+        evidence["non_finite_values"] = float(bad.count)
+        what = f"{bad.count:,} value{'s' if bad.count > 1 else ''}"
+    return _Found("data.non_finite", part, f"{what} of NaN or Inf in the {part}", evidence, bad.first)
 
 
 def _constant(inputs: Sequence[Any]) -> Iterator[_Found]:

@@ -18,12 +18,12 @@ class BadValues:
     """Values of one array.
 
     Attributes:
-        count: How many.
+        count: How many; ``None`` where only their rows are known.
         rows: How many rows hold one.
         first: The first of these rows.
     """
 
-    count: int
+    count: int | None
     rows: int
     first: tuple[int, ...]
 

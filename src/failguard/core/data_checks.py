@@ -180,7 +180,7 @@ def _look_through(array: Any, until: float) -> BadValues | None:
     for start in range(0, len(array), rows_a_piece) if array.ndim and array.dtype.kind == "f" else ():
         bad = bad_values(array[start : start + rows_a_piece])
         if bad is not None:
-            count, rows = count + bad.count, rows + bad.rows
+            count, rows = count + (bad.count or 0), rows + bad.rows
             first += [start + row for row in bad.first]
         if perf_counter() > until:
             break

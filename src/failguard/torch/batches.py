@@ -151,6 +151,7 @@ class BatchReader:
         self._settings = settings
         self.checks = settings.checks() if check_data else None
         self._pace = ReadingPace(READ_IN_A_ROW, THEN_EVERY, budget)
+        self._taken = 0  # batches taken in; on a device that is later than read
         self._step = self._epoch = 0
         self._labels = LabelCounts()
         self._targets = TargetStatistics()
@@ -251,7 +252,8 @@ class BatchReader:
     def _take_in(self, batch: Any, step: int, epoch: int) -> None:
         inputs, targets = split(batch)
         x, y = _arrays(inputs), _arrays(targets)
-        if self._pace.seen <= COUNTED_BATCHES:
+        self._taken += 1
+        if self._taken <= COUNTED_BATCHES:
             self._describe(x, y)
             self._count(targets)
         if self.checks is not None:
@@ -263,17 +265,16 @@ class BatchReader:
 
     def _describe(self, inputs: list[Any], targets: list[Any]) -> None:
         """Take the values of a batch into the statistics of inputs and targets."""
-        names_classes = self._facts.target.names_classes
-        if self._pace.seen <= READ_IN_A_ROW and len(inputs) == 1 and inputs[0].dtype.kind == "f" and targets:
-            self._order.add(inputs[0], targets[0])
-            names_classes = self._order.names_classes()
         if targets:
             self._targets.add(targets[0])
-            seen = self._pace.seen
-            if seen <= INPUT_BATCHES or seen & (seen - 1) == 0:  # medians take a while
+            names_classes = self._facts.target.names_classes
+            if self._taken <= READ_IN_A_ROW and len(inputs) == 1 and inputs[0].dtype.kind == "f":
+                self._order.add(inputs[0], targets[0])
+                names_classes = self._order.names_classes()
+            if self._taken <= INPUT_BATCHES or self._taken & (self._taken - 1) == 0:  # medians take a while
                 self._facts.target = self._targets.facts()
-                self._facts.target.names_classes = names_classes
-        if self._pace.seen <= INPUT_BATCHES:
+            self._facts.target.names_classes = names_classes
+        if self._taken <= INPUT_BATCHES:
             self._inputs.add(inputs)
             self._facts.inputs = self._inputs.facts()
 
@@ -304,7 +305,7 @@ class BatchReader:
             return
         counts = {c: n for c, n in enumerate(torch.bincount(classes).tolist()) if n}
         self._labels.add(counts, len(target) if target.dim() else 1)
-        if self._pace.seen > READ_IN_A_ROW:
+        if self._taken > READ_IN_A_ROW:
             self._labels.cut()
         self._facts.target_kind = "classes"
         self._facts.class_counts = dict(sorted(self._labels.counts.items()))
@@ -362,4 +363,4 @@ def _flags(tensor: Tensor) -> Tensor:
 
 def _bad_values(flags: Tensor) -> BadValues:
     rows = flags.nonzero().flatten().tolist()
-    return BadValues(len(rows), len(rows), tuple(rows[:EXAMPLES]))
+    return BadValues(None, len(rows), tuple(rows[:EXAMPLES]))
