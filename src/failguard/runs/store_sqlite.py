@@ -37,6 +37,7 @@ _SIGNED = (
     "SELECT run_uuid, count(*), sum(value), sum(is_nan), sum(timestamp), sum(step) FROM latest_metrics "
     "GROUP BY run_uuid",
 )
+TAGS = 1  # which of these asks for them
 
 
 class SqliteStore:
@@ -76,11 +77,12 @@ class SqliteStore:
                 except sqlite3.Error as error:
                     answers[number] = error
 
-        other = threading.Thread(target=ask, args=(1,))  # the tags are half of the work, and sqlite lets go of Python
+        # The tags are half of the work, and sqlite lets go of Python meanwhile.
+        other = threading.Thread(target=ask, args=(TAGS,))
         other.start()
         ask(0, 2, 3)
         other.join()
-        parts: dict[bytes, list[object]] = {}
+        parts: dict[bytes, list[bytes]] = {}
         for number, answer in enumerate(answers):
             if isinstance(answer, BaseException):
                 raise answer
@@ -88,8 +90,9 @@ class SqliteStore:
                 if number == 0:
                     parts[run_id] = []
                 if run_id in parts:
-                    parts[run_id] += (number, *values)
-        return {i.decode(): blake2b(repr(p).encode(), digest_size=12).digest() for i, p in parts.items()}
+                    # The tags are long, and bytes already.
+                    parts[run_id].append(values[0] if number == TAGS else repr((number, values)).encode())
+        return {i.decode(): blake2b(b"\0".join(p), digest_size=12).digest() for i, p in parts.items()}
 
     def read(self, run_ids: Sequence[str]) -> Iterator[list[RunEntry]]:
         """Runs by their ids, in pages. Those that are gone by now are left out.
