@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import failguard
-from failguard import accounting
+from failguard import accounting, guard
+from failguard.resources import windows
 
 __all__ = ["OWN", "Counts", "StepCounter", "counted_syncs", "fixed_cadences"]
 
@@ -151,17 +152,27 @@ def _own_memory() -> tracemalloc.Snapshot:
 
 @contextmanager
 def fixed_cadences() -> Iterator[None]:
-    """Every sampled check runs at its shortest interval, whatever it costs: so that no count depends on the clock."""
-    original = accounting.Cadence.ran
+    """Every sampled check runs at its shortest interval, whatever it costs: so that no count depends on the clock.
 
-    def ran(self: accounting.Cadence, step: int, cost_s: float, step_s: float) -> None:
-        original(self, step, 0.0, 1.0)
+    What is done every few seconds is left out.
+    """
+    ran, closed, every_s = accounting.Cadence.ran, windows.Windows.closed, guard.PROGRESS_EVERY_S
 
-    accounting.Cadence.ran = ran  # type: ignore[method-assign]
+    def always_cheap(self: accounting.Cadence, step: int, cost_s: float, step_s: float) -> None:
+        ran(self, step, 0.0, 1.0)
+
+    def soon_again(self: windows.Windows, step: int, cost_s: float, total_s: float) -> None:
+        self.next_step = step + windows.EARLY_EVERY_STEPS
+
+    accounting.Cadence.ran = always_cheap  # type: ignore[method-assign]
+    windows.Windows.closed = soon_again  # type: ignore[method-assign]
+    guard.PROGRESS_EVERY_S = 1e9
     try:
         yield
     finally:
-        accounting.Cadence.ran = original  # type: ignore[method-assign]
+        accounting.Cadence.ran = ran  # type: ignore[method-assign]
+        windows.Windows.closed = closed  # type: ignore[method-assign]
+        guard.PROGRESS_EVERY_S = every_s
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 __all__ = ["Block", "Participant", "Turns"]
 
+LEAST_TICKS = 8  # of a warm-up, whatever it takes
+EARLY_TICKS, EARLY_FACTOR = 160, 3  # a warm-up may take three times as long until there were so many
 LEAD_IN = 2  # ticks of a turn that are not counted: caches are cold
 
 
@@ -167,7 +169,11 @@ class Turns:
         if self._is_over:
             return False
         if self._is_warming:
-            if p.ticks < 8 or (p.ticks < self._warm_up_ticks and now - self._began < self._warm_up_s):
+            passed_s = now - self._began
+            # The first samples from inside come early whatever they cost: slow trainings are given time for them.
+            is_early = p.ticks < EARLY_TICKS and passed_s < EARLY_FACTOR * self._warm_up_s
+            is_cold = p.ticks < self._warm_up_ticks and (passed_s < self._warm_up_s or is_early)
+            if p.ticks < LEAST_TICKS or is_cold:
                 return True
         else:
             seen = len(wall) - 1

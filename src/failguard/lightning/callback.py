@@ -123,6 +123,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         """Keep the batch and the random state, to look again if it turns out bad."""
         watch = self._watch
         if watch is not None:
+            started = perf_counter()
             self._batch_idx = batch_idx
             guard, timer = self._guard, self._timer
             if guard is not None and timer is not None:
@@ -131,10 +132,9 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
                 if guard.step >= timer.next_step:
                     guard.containment.run("timing steps", timer.at_step)
             if watch.keeps_random:
-                started = perf_counter()
                 watch.remember_random_state()
+            if watch.begin_batch(batch):
                 watch.quick_s += perf_counter() - started
-            watch.begin_batch(batch)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         """The loss, divided for accumulation. A loss scaler scales it too; then the end of the batch has it."""

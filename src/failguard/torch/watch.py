@@ -148,18 +148,23 @@ class StepWatch:
 
     # One batch
 
-    def begin_batch(self, batch: Any) -> None:
+    def begin_batch(self, batch: Any) -> bool:
         """A batch is about to be trained on, or was just now. It is kept until :meth:`end_batch`.
 
         Args:
             batch: Of any structure; ``None`` where it is not known.
+
+        Returns:
+            Whether nothing else was due. What was is accounted for.
         """
         self._batch = batch
         self._loss = None
         self._has_loss = self._has_bad_loss = self.is_fine = False
         self._updates = 0
-        if self._index() >= self._chores_at:
-            self._do_chores(batch)
+        if self._index() < self._chores_at:
+            return True
+        self._do_chores(batch)
+        return False
 
     def remember_random_state(self) -> None:
         """The next forward pass starts here. Call it where :attr:`keeps_random` says so."""
