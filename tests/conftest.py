@@ -31,6 +31,12 @@ def contained(monkeypatch: pytest.MonkeyPatch) -> None:
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder of its own: records and databases go there."""
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "FAILGUARD_DISABLE"):
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_RUN_ID",
+        "MLFLOW_EXPERIMENT_NAME",
+        "MLFLOW_EXPERIMENT_ID",
+        "FAILGUARD_DISABLE",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FAILGUARD_CACHE_DIR", str(tmp_path / "failguard_cache"))

@@ -101,6 +101,8 @@ def main() -> None:
     if only - set(PROGRAMS):
         parser.error(f"no program {min(only - set(PROGRAMS))!r}; programs are {', '.join(PROGRAMS)}")
     jobs = _jobs(wanted, only, [p for p in arguments.peers.split(",") if p])
+    if not jobs and "constants" not in wanted:
+        parser.error("there is nothing to measure: none of these programs or tools is in these parts")
     weight = sum(job["weight"] for job in jobs) or 1.0
     rest_s = START_S * len(jobs) + CONSTANTS_S * ("constants" in wanted)
     seconds = max(60 * arguments.minutes - rest_s, LEAST_SHARE * 60 * arguments.minutes)

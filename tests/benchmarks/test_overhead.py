@@ -171,7 +171,7 @@ def test_what_frameworks_bring_along_runs(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.framework
 def test_the_command_measures_writes_and_says(tmp_path):
-    arguments = ["--minutes", "0.1", "--parts", "sizes", "--only", "loop-tiny", "--out", str(tmp_path)]
+    arguments = ["--minutes", "0.1", "--parts", "frameworks", "--only", "loop-mlp", "--out", str(tmp_path)]
     job = {"program": "loop-tiny", "watches": ["standard"], "seconds": 1.0, "warm_up_s": 1.0, "warm_up_ticks": 50}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.overhead.worker", json.dumps(job)], cwd=ROOT, capture_output=True, text=True
@@ -181,9 +181,13 @@ def test_the_command_measures_writes_and_says(tmp_path):
     assert [r["watch"] for r in rows] == ["standard", EMPTY[1]]
     assert rows[0]["own_us"] > 0
     assert rows[0]["overhead"]["low"] <= rows[0]["overhead"]["value"] <= rows[0]["overhead"]["high"]
-    done = subprocess.run([sys.executable, "-m", "benchmarks.overhead", *arguments], cwd=ROOT, capture_output=True)
-    assert done.returncode == 0  # nothing of that part fits: an empty table, no error
-    assert (tmp_path / "overhead.md").exists()
+    command = [sys.executable, "-m", "benchmarks.overhead", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| loop-mlp |" in (tmp_path / "overhead.md").read_text()
+    done = subprocess.run([*command, "--parts", "sizes"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nothing to measure" in done.stderr
 
 
 KEPT = {

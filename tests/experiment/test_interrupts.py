@@ -16,8 +16,10 @@ from failguard.sinks.records import load_record
 pytestmark = [pytest.mark.framework, pytest.mark.slow]
 
 PROGRAM = """
-import os, sys, threading
+import os, signal, sys, threading
 import failguard
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background passes on that it is ignored
 
 def train(config):
     print("training", flush=True)

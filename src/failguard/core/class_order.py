@@ -41,7 +41,7 @@ class ClassOrder:
 
         if self._failed or self._samples >= MOST_SAMPLES:
             return
-        if inputs.ndim < 2 or len(inputs) != targets.size or targets.dtype.kind not in "fiub":
+        if inputs.ndim < 2 or inputs.size == 0 or len(inputs) != targets.size or targets.dtype.kind not in "fiub":
             self._failed = True
             return
         rows = inputs.reshape(len(inputs), -1)

@@ -157,16 +157,18 @@ class GradientMissing:
 
 def _nothing_at_all(history: History, min_checks: int) -> tuple[int, str] | None:
     """Where nothing ever had a gradient: how many updates tell so, and a sentence."""
-    setup, readings = history.facts.setup, [reading for reading in history.internals if reading.layers]
+    setup = history.facts.setup
     if setup.gradient_checks == 0 and setup.updates_without_gradient >= min_checks:
-        norms = [layer.update_norm for reading in readings for layer in reading.layers]
+        norms = [layer.update_norm for reading in history.internals for layer in reading.layers]
         if norms and all(norm == 0.0 for norm in norms if norm is not None):
             updates = setup.updates_without_gradient
             return updates, f"No parameter had a gradient in any of {updates} updates, which change nothing."
         return None
+    for reading in reversed(history.internals):  # nearly always the newest one says no
+        for layer in reading.layers:
+            if layer.gradient_norm != 0.0:
+                return None
+    readings = [reading for reading in history.internals if reading.layers]
     if len(readings) < LEAST_READINGS or readings[0].step > EARLY_STEPS:
-        return None
-    norms = [layer.gradient_norm for reading in readings for layer in reading.layers]
-    if any(norm is None for norm in norms) or any(norms):
         return None
     return len(readings), f"The gradients of all layers were exactly zero in each of {len(readings)} samples."

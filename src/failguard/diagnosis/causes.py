@@ -255,7 +255,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow(
         "constant_inputs",
         {"data.constant_feature": 2.0, "loss.no_learning": 0.0, "metric.degenerate_predictions": 0.0},
-        (_found("data.constant_feature", 3.0),),
+        (values.constant_from_the_start,),
         r.restore_inputs,
         ("batch_size",),
     ),

@@ -19,6 +19,7 @@ __all__ = [
     "loss_is_summed",
     "recurrent_without_clipping",
     "bad_input",
+    "constant_from_the_start",
     "batch_types",
     "bad_input_against",
     "clipping_in_place",
@@ -43,6 +44,7 @@ SURE_EXPLOSION = 1e4  # times the level, within a few steps
 LARGE_NORM = 100.0  # of gradients in the first steps, unclipped
 LARGE_INPUT = 30.0  # magnitude, as of data.scale
 ENORMOUS = 10.0  # times a constant prediction's loss; usual initial weights give about once
+FIRST_STEPS = 16  # batches that are each looked at
 SURE = 5.0  # weight of a clue that is near proof
 BURST = 10.0  # a gradient norm that many times its level
 
@@ -65,6 +67,14 @@ def bad_input_against(case: Case) -> Clue | None:
     """For causes that bad data would make unlikely."""
     clue = bad_input(case)
     return None if clue is None else Clue(-4.0 if clue.weight >= SURE else -1.0, clue.text)
+
+
+def constant_from_the_start(case: Case) -> Clue | None:
+    """Inputs that hold one value: in the first batches all may be so, later a single batch is."""
+    finding = next((f for f in case.findings if f.code == "data.constant_feature"), None)
+    if finding is None:
+        return None
+    return Clue(3.0 if finding.step < FIRST_STEPS else -3.0, finding.message.rstrip(". ")[:300])
 
 
 def inputs_were_fine(case: Case) -> Clue | None:

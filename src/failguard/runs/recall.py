@@ -224,7 +224,7 @@ def _works(
         return True
     failed = [entry.started_at for share, entry in near if share >= worst - ROUNDING]
     well = [entry.started_at for share, entry, _ in others if share >= worst - ROUNDING]
-    return len(well) > len(failed) or max(well) > max(failed)
+    return len(well) > len(failed) or max(well) >= max(failed)  # times of a run are whole seconds
 
 
 def _share(values: Values, tried: Values, entry: RunEntry, split: Split | None) -> float:

@@ -89,7 +89,7 @@ def run(code):
 def test_a_fit_with(blocked, imports, package):
     out = run(BLOCK.format(blocked=blocked) + FIT.format(imports=imports, package=package))
     assert out[0] == "completed 8 None True"
-    assert out[1] == "stopped 3 input at batch 2 True"
+    assert out[1] == "stopped 3 input (row 17) True"
     assert out[2] == package
 
 

@@ -31,7 +31,7 @@ class Net(L.LightningModule):
         return loss
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=RATE)
-data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=16)
+data = torch.utils.data.DataLoader(list(zip(x, y)), batch_size=16)
 guard = FailGuard(verify_remedies=True, sinks=SINKS)
 L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
           enable_model_summary=False, callbacks=[guard]).fit(Net(), data)
