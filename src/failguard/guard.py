@@ -132,7 +132,7 @@ class Guard:
         self.history.facts = facts
         self._recorder.start(facts, writes=writes, mlflow_run_id=mlflow_run_id, mlflow_tracking_uri=mlflow_tracking_uri)
         folders = [self.settings.record_dir]
-        self.containment.run("resource sampler", self.resources.start, folders, lambda: self.step)
+        self.containment.run("resource sampler", self.resources.start, folders, lambda: self.step, self._is_settling)
         if self._detectors[Event.IDLE]:
             self.containment.run(
                 "watch for hangs", self.resources.watch_for_hangs, lambda: self._batch_ended_at, self._pause
@@ -484,6 +484,9 @@ class Guard:
             is_bad = gated and self.containment.run("outcome", learning_is_bad, observation, self.history)
             is_poor = gated and self.containment.run("outcome", learning_is_poor, observation, self.history)
             self._raise_findings(found, learning_is_bad=bool(is_bad), learning_is_poor=bool(is_poor))
+
+    def _is_settling(self) -> bool:
+        return self._recorder.is_settling
 
     def _pause(self, values: Mapping[str, float]) -> bool:
         """Nothing moves. On the thread of the watch, so it records and tells, and leaves the training alone.

@@ -117,6 +117,11 @@ class Recorder:
                 self._containment.run("memory", self._memory.start, first, self._announce)
 
     @property
+    def is_settling(self) -> bool:
+        """Whether what delivers the record is still being set up, so that memory grows for that."""
+        return bool(getattr(self._delivery, "is_settling", False))
+
+    @property
     def duration_s(self) -> float:
         """Seconds since the start, or from start to end."""
         return (self._ended_at or perf_counter()) - self._started_at

@@ -77,3 +77,18 @@ def test_where_the_time_went_adds_up() -> None:
 def test_what_cannot_be_used_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         ResourceLimits(**{name: value})
+
+
+def test_memory_that_grows_while_failguard_loads_packages_is_not_the_runs() -> None:
+    history = History()
+    watch = RunWatch(ResourceLimits(interval_s=3600), history)
+    settling = [True]
+    watch.start([], lambda: 0, lambda: settling[0])
+    try:
+        watch.end_step(0)
+        assert len(history.step_series("process_memory_bytes")) == 0
+        settling[0] = False
+        watch.end_step(8)
+        assert history.step_series("process_memory_bytes").last_step == 8
+    finally:
+        watch.stop()

@@ -428,3 +428,27 @@ def test_a_forked_child_delivers_nothing(make_report: Any) -> None:
     assert load_record(Path("failguard_runs", ID)).status is Status.RUNNING
     delivery.finish(make_report(Status.COMPLETED))
     assert load_record(Path("failguard_runs", ID)).status is Status.COMPLETED
+
+
+def test_it_settles_until_background_sinks_have_started(make_report: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, other = Stuck(), Collects("memory", background=False)
+    other.is_busy = True  # type: ignore[attr-defined]
+    delivery = Delivery([sink, other], Containment())
+    assert not delivery.is_settling
+    delivery.start(make_report())
+    sink.entered.wait(5)
+    assert delivery.is_settling
+    other.is_busy = False  # type: ignore[attr-defined]
+    assert delivery.is_settling
+    monkeypatch.setattr(delivery_module, "monotonic", lambda: float("inf"))
+    assert not delivery.is_settling, "a sink that hangs does not count for ever"
+    monkeypatch.undo()
+    sink.release.set()
+    delivery.finish(make_report(Status.COMPLETED))
+    assert not delivery.is_settling
+
+
+def test_without_background_sinks_there_is_nothing_to_settle(make_report: Any) -> None:
+    delivery = Delivery([Collects(background=False)], Containment())
+    delivery.start(make_report())
+    assert not delivery.is_settling

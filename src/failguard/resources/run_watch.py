@@ -109,13 +109,20 @@ class RunWatch:
 
     # The run
 
-    def start(self, directories: Sequence[str | os.PathLike[str]], step: Callable[[], int]) -> None:
+    def start(
+        self,
+        directories: Sequence[str | os.PathLike[str]],
+        step: Callable[[], int],
+        is_settling: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Start sampling.
 
         Args:
             directories: Folders that are written to.
             step: Tells the step in progress.
+            is_settling: Tells whether failguard itself still loads packages, so that memory grows for that.
         """
+        self._is_settling = is_settling
         if self.limits is None:
             return
         self._memory = StepMemory()
@@ -159,7 +166,7 @@ class RunWatch:
             return
         value = memory.read(step)
         self.next_step = memory.next_step
-        if value is not None:
+        if value is not None and not self._is_settling():
             self._history.step_series("process_memory_bytes").append(step, value)
         if self._device_memory is not None and self._device_pace.due():
             started = perf_counter()

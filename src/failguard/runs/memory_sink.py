@@ -46,11 +46,17 @@ class MemorySink:
         self._local = local
         self._containment = containment
         self._over = Event()
+        self._refresh: Thread | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it takes in what others have run."""
+        return self._refresh is not None and self._refresh.is_alive()
 
     def start(self, report: RunReport) -> None:
         """Take in the runs of others, on a thread that nobody waits for."""
         if self._mlflow is not None:
-            self._on_thread(self._take_in_others, "refresh")
+            self._refresh = self._on_thread(self._take_in_others, "refresh")
 
     def progress(self, report: RunReport) -> None:
         """A run that goes on is nothing to remember."""

@@ -22,6 +22,7 @@ from failguard.sinks.records import this_process
 __all__ = ["Delivery", "sinks_for"]
 
 IDLE_S = 60.0  # a thread without work ends; the next report starts another
+SETTLE_S = 60.0  # for sinks to be set up, at most
 
 Call = Literal["start", "progress", "finish"]
 
@@ -88,17 +89,30 @@ class Delivery:
         self._queue: list[tuple[Call, RunReport]] = []
         self._thread: Thread | None = None
         self._background_done = Event()
+        self._background_started = Event()
         self._finishing = False
         self._escaped: BaseException | None = None
         self._record_id = ""
         self._process: dict[str, Any] = {}
         self._notes: list[str] = []
         self._pid = os.getpid()
+        self._settles_until_s = 0.0
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether sinks are still being set up, which loads packages: memory grows for that. For a minute at most."""
+        if monotonic() > self._settles_until_s:
+            return False
+        others = (*self._background, *self._others)
+        return not self._background_started.is_set() or any(getattr(s, "is_busy", False) for s in others)
 
     def start(self, report: RunReport) -> None:
         """A run begins."""
         if self._in_child():
             return
+        self._settles_until_s = monotonic() + SETTLE_S
+        if not self._background:
+            self._background_started.set()
         self._record_id = report.run.record_id
         if self._local is not None:
             self._process = self._containment.run("delivery state", this_process) or {}
@@ -277,6 +291,7 @@ class Delivery:
                 if call == "finish":
                     self._note_delivered(sink, done)
         finally:
+            self._background_started.set()
             if call == "finish":
                 self._background_done.set()
 
