@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Quiet and small, before any framework is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,6 +16,10 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from failguard.core import containment
+
+# What is slow on a busy machine is no failure.
+settings.register_profile("failguard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("failguard")
 
 
 @pytest.fixture(autouse=True)
@@ -39,4 +45,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "FAILGUARD_DISABLE",
     ):
         monkeypatch.delenv(name, raising=False)
+    mlflow = sys.modules.get("mlflow")
+    if mlflow is not None and hasattr(mlflow, "set_tracking_uri"):
+        mlflow.set_tracking_uri(None)  # what a test before this one has set
     monkeypatch.setenv("FAILGUARD_CACHE_DIR", str(tmp_path / "failguard_cache"))

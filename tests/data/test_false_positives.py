@@ -156,10 +156,10 @@ def test_pages_escape_names() -> None:
 
 
 @pytest.mark.framework
-def test_it_is_logged_to_a_real_store() -> None:
+def test_it_is_logged_to_a_real_store(monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
-    mlflow.set_tracking_uri("sqlite:///store.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///store.db")
     result = analyze_false_positives(*users())
     with pytest.raises(FailGuardError, match="no active MLflow run"):
         result.log_to_mlflow()

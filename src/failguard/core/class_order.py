@@ -52,7 +52,11 @@ class ClassOrder:
         if not fits or not is_whole or not bool(np.isfinite(rows).all()):
             self._failed = True
             return
-        squares = (rows * rows).sum(axis=0)
+        with np.errstate(over="ignore"):
+            squares = (rows * rows).sum(axis=0)
+        if not bool(np.isfinite(squares).all()):
+            self._failed = True
+            return
         self._squares = squares if self._squares is None else self._squares + squares
         self._samples += len(rows)
         for c in np.unique(numbers).tolist():

@@ -179,7 +179,7 @@ class FitWatch:
             self._look_at_built_model()
         rows = tap.take()
         self._take_in(rows)
-        newest = guard.step - 1
+        newest = guard.step - 1 + tap.batches_ahead
         if self._wants_capture and self._facts.model.parameters is not None and self._has_weights_in_epoch:
             guard.containment.run("capture", self._start_capture, built_in_step=True)
         elif self._capture is not None and self._capture.wants_batch and guard.failed_at is None:

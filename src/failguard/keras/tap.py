@@ -195,6 +195,11 @@ class Tap:
         """The newest batch, as ``train_step`` got it; ``None`` where it is not kept."""
         return None
 
+    @property
+    def batches_ahead(self) -> int:
+        """How many batches :meth:`batch` is ahead of the newest row that was taken."""
+        return 0
+
     # What a backend fills in
 
     def _patch_all(self) -> None:

@@ -163,6 +163,11 @@ class JaxTap(Tap):
         """The newest batch."""
         return self._data
 
+    @property
+    def batches_ahead(self) -> int:
+        """Batches that the device is not done with."""
+        return len(self._waiting) + len(self._seen)
+
 
 def _lists(values: Any) -> tuple[list[Any], list[Any]]:
     """The pair of sequences that ``stateless_apply`` takes and gives, as lists: the same structure for both."""

@@ -63,6 +63,8 @@ class RunWatch:
         self.own_step_s = 0.0
         self._history = history
         self._memory: StepMemory | None = None
+        self._is_settling: Callable[[], bool] = lambda: False
+        self._settles = False  # failguard itself may still load packages
         self._device_memory: Callable[[], float] | None = None
         self._device_pace = Pace(DEVICE_MEMORY_SHARE)
         self._probes: dict[str, Probe] = {}
@@ -122,7 +124,7 @@ class RunWatch:
             step: Tells the step in progress.
             is_settling: Tells whether failguard itself still loads packages, so that memory grows for that.
         """
-        self._is_settling = is_settling
+        self._is_settling, self._settles = is_settling, True
         if self.limits is None:
             return
         self._memory = StepMemory()
@@ -166,7 +168,8 @@ class RunWatch:
             return
         value = memory.read(step)
         self.next_step = memory.next_step
-        if value is not None and not self._is_settling():
+        self._settles = self._settles and self._is_settling()
+        if value is not None and not self._settles:
             self._history.step_series("process_memory_bytes").append(step, value)
         if self._device_memory is not None and self._device_pace.due():
             started = perf_counter()

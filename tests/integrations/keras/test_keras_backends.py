@@ -81,7 +81,9 @@ def test_loss_and_norm_on_another_backend(backend: str) -> None:
         assert all(norm > 0 for norm in seen["norms"])
         assert sum(seen["losses"][:10]) / 10 == pytest.approx(seen["mean"][0], rel=1e-5)
         assert seen["status"] == "completed"
-        assert seen["root"] == ["loss.non_finite", 7, "input"]
+        # On JAX the batch may be looked at before its loss has arrived.
+        assert seen["root"][0] in ("loss.non_finite", "data.non_finite")
+        assert seen["root"][1:] == [7, "input"]
         assert seen["stopped"] == "stopped"
         assert seen["stopped_steps"] <= (9 if kind == "plain" else 12)
         assert seen["finite"]
