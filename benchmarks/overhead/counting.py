@@ -14,7 +14,7 @@ from typing import Any
 
 import failguard
 from failguard import accounting, guard
-from failguard.resources import windows
+from failguard.resources import sampler, windows
 
 __all__ = ["OWN", "Counts", "StepCounter", "counted_syncs", "fixed_cadences"]
 
@@ -154,9 +154,10 @@ def _own_memory() -> tracemalloc.Snapshot:
 def fixed_cadences() -> Iterator[None]:
     """Every sampled check runs at its shortest interval, whatever it costs: so that no count depends on the clock.
 
-    What is done every few seconds is left out.
+    What is done every few seconds is left out, and so are the threads that sample by the clock.
     """
     ran, closed, every_s = accounting.Cadence.ran, windows.Windows.closed, guard.PROGRESS_EVERY_S
+    start = sampler.Sampler.start
 
     def always_cheap(self: accounting.Cadence, step: int, cost_s: float, step_s: float) -> None:
         ran(self, step, 0.0, 1.0)
@@ -167,12 +168,14 @@ def fixed_cadences() -> Iterator[None]:
     accounting.Cadence.ran = always_cheap  # type: ignore[method-assign]
     windows.Windows.closed = soon_again  # type: ignore[method-assign]
     guard.PROGRESS_EVERY_S = 1e9
+    sampler.Sampler.start = lambda self: None  # type: ignore[method-assign]
     try:
         yield
     finally:
         accounting.Cadence.ran = ran  # type: ignore[method-assign]
         windows.Windows.closed = closed  # type: ignore[method-assign]
         guard.PROGRESS_EVERY_S = every_s
+        sampler.Sampler.start = start  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ __all__ = ["WorkerStacks"]
 WAIT_S = 2.0
 MOST_CHARACTERS = 20_000
 
-_folder: str | None = None  # where children write; None: no run is watched
+_folder: str | None = None  # where children write, for all runs of this process; None: no run is watched
+_runs = 0  # that are watched
 _is_registered = False
+_lock = threading.Lock()
 _file: Any = None  # in a child; faulthandler needs it to stay open
 
 
@@ -35,7 +38,8 @@ def _signal() -> int | None:
 
 def _in_child() -> None:
     """After a fork: have faulthandler listen. Never raises."""
-    global _file
+    global _file, _lock
+    _lock = threading.Lock()  # a thread that is not here may have held the old one
     number = _signal()
     if _folder is None or number is None:
         return
@@ -52,27 +56,34 @@ class WorkerStacks:
     """Prepares children for the time of one run. Nothing is done to this process itself."""
 
     def __init__(self) -> None:
-        self._folder: str | None = None
+        self._is_watched = False
 
     def start(self) -> None:
         """From now on, forked children can tell their stacks. Does nothing where the platform cannot."""
-        global _folder, _is_registered
-        if _signal() is None or not hasattr(os, "register_at_fork") or _folder is not None:
+        global _folder, _runs, _is_registered
+        if self._is_watched or _signal() is None or not hasattr(os, "register_at_fork"):
             return
-        # Made by the first child that needs it.
-        name = f"failguard_stacks_{os.getpid()}_{secrets.token_hex(8)}"
-        self._folder = _folder = os.path.join(tempfile.gettempdir(), name)
-        if not _is_registered:
-            os.register_at_fork(after_in_child=_in_child)
-            _is_registered = True
+        self._is_watched = True
+        with _lock:
+            _runs += 1
+            if _folder is None:  # made by the first child that needs it
+                name = f"failguard_stacks_{os.getpid()}_{secrets.token_hex(8)}"
+                _folder = os.path.join(tempfile.gettempdir(), name)
+            if not _is_registered:
+                os.register_at_fork(after_in_child=_in_child)
+                _is_registered = True
 
     def stop(self) -> None:
-        """Later children are left alone."""
-        global _folder
-        folder, self._folder = self._folder, None
-        if folder is None:
+        """Later children are left alone, unless another run is watched."""
+        global _folder, _runs
+        if not self._is_watched:
             return
-        _folder = None
+        self._is_watched = False
+        with _lock:
+            _runs -= 1
+            if _runs or _folder is None:
+                return
+            folder, _folder = _folder, None
         import shutil
 
         shutil.rmtree(folder, ignore_errors=True)
@@ -86,8 +97,8 @@ class WorkerStacks:
         Returns:
             The stacks by process, as ``faulthandler`` writes them, innermost call first.
         """
-        folder, number = self._folder, _signal()
-        if folder is None or number is None:
+        folder, number = _folder, _signal()
+        if not self._is_watched or folder is None or number is None:
             return {}
         asked = []
         for pid in pids:
