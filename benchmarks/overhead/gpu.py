@@ -118,20 +118,18 @@ def train(program: Program, device: Any, tick: Callable[[], bool], watched: bool
         guard = FailGuard(stepped, optimizer, scaler, sinks=[]) if watched else None
         dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(program.precision)
         step = 0
-        while tick():
-            x = data[step % len(data)]
-            with _no_waits(device, checked and step >= 3):  # the first steps compile and make state
-                optimizer.zero_grad()
-                with torch.autocast(device.type, dtype) if dtype is not None else contextlib.nullcontext():
-                    loss = stepped(x).square().mean()
-                _backward(loss, scaler)
-                if guard is None or guard.step(loss=loss, batch=x):
-                    _update(optimizer, scaler, checked)
-            step += 1
-        if guard is not None:
-            guard.close()
-            return guard.report
-    return None
+        with guard if guard is not None else contextlib.nullcontext():
+            while tick():
+                x = data[step % len(data)]
+                with _no_waits(device, checked and step >= 3):  # the first steps compile and make state
+                    optimizer.zero_grad()
+                    with torch.autocast(device.type, dtype) if dtype is not None else contextlib.nullcontext():
+                        loss = stepped(x).square().mean()
+                    _backward(loss, scaler)
+                    if guard is None or guard.step(loss=loss, batch=x):
+                        _update(optimizer, scaler, checked)
+                step += 1
+    return None if guard is None else guard.report
 
 
 def _backward(loss: Any, scaler: Any) -> None:
@@ -193,14 +191,14 @@ def check_syncs(program: Program, device: Any, steps: int = CHECKED_STEPS) -> st
     """Run steps in which a wait is an error.
 
     Returns:
-        ``"none"``, or what the error says.
+        ``"none"``, or what the error says; also of an error that the guard has contained.
     """
     left = iter(range(steps))
     try:
-        train(program, device, lambda: next(left, None) is not None, True, checked=True)
+        report = train(program, device, lambda: next(left, None) is not None, True, checked=True)
     except RuntimeError as error:
         return str(error).splitlines()[0][:200]
-    return "none"
+    return f"{report.part_errors[0].part}: {report.part_errors[0].message}"[:200] if report.part_errors else "none"
 
 
 def measure(program: Program, device: Any, seconds: float) -> list[Row]:

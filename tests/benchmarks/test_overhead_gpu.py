@@ -53,3 +53,16 @@ def test_without_a_gpu_it_says_so(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu"])
     assert gpu.main() == 2
     assert "needs an NVIDIA GPU" in capsys.readouterr().out
+
+
+@pytest.mark.framework
+@pytest.mark.usefixtures("contained")
+def test_a_wait_that_the_guard_contains_is_named(monkeypatch):
+    from failguard.torch.look_inside import LookInside
+
+    def waiting(*args):
+        raise RuntimeError("called a synchronizing CUDA operation")
+
+    monkeypatch.setattr(LookInside, "_see_loss", waiting)
+    found = gpu.check_syncs(gpu.PROGRAMS["small"], CPU, 5)
+    assert found == "looking inside: RuntimeError: called a synchronizing CUDA operation"

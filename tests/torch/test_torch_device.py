@@ -127,7 +127,8 @@ def test_weights_that_were_bad_at_the_start_are_named(device):
 def test_steps_that_arrive_together_share_their_time(device, monkeypatch):
     monkeypatch.setattr(Event, "query", lambda self: self.device.recorded % 5 == 0)  # five at a time
     guard_of = []
-    report = run(batches(40), at=lambda step, model: guard_of.append(step))
+    # Samples from inside would record events of their own.
+    report = run(batches(40), at=lambda step, model: guard_of.append(step), detectors="minimal")
     times = [r["mean"] for r in report.history if r["name"] == "step_s"]
     assert len(times) == 40
     assert all(t > 0 for t in times)
@@ -156,3 +157,29 @@ def test_a_device_that_fails_leaves_a_report_and_no_error_of_our_own(device):
     assert report.part_errors == []
     assert any("device-side assert" in n for n in report.notes)
     assert 0 < report.progress.steps < 5
+
+
+def test_samples_from_inside_arrive_with_their_steps(device, monkeypatch):
+    from failguard.guard import Guard
+
+    seen = []
+    record = Guard.record_internals
+
+    def recorded(self, reading, cost_s=0.0):
+        seen.append((reading, self.step))
+        record(self, reading, cost_s)
+
+    monkeypatch.setattr(Guard, "record_internals", recorded)
+    late = run(batches(60))
+    arrived, seen[:] = list(seen), []
+    monkeypatch.undo()
+    monkeypatch.setattr(Guard, "record_internals", recorded)
+    at_once = run(batches(60))
+    assert late.part_errors == at_once.part_errors == []
+    assert all(step > reading.step for reading, step in arrived), "the guard knows of the step by then"
+    (first, _), (same, _) = arrived[0], seen[0]
+    assert (first.step, first.optimizer_step) == (same.step, same.optimizer_step) == (0, 0)
+    assert first.layers[0].gradient_norm == pytest.approx(same.layers[0].gradient_norm, rel=1e-5)
+    assert first.layers[1].update_norm == pytest.approx(same.layers[1].update_norm, rel=1e-4)
+    assert first.predictions == same.predictions
+    assert any(reading.activations for reading, _ in arrived)

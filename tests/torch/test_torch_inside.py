@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 
 from failguard.core.facts import SetupFacts  # noqa: E402
 from failguard.torch import FailGuard  # noqa: E402
-from failguard.torch.internals import InsideWatch, layers_of, read_predictions  # noqa: E402
+from failguard.torch.internals import InsideWatch, layers_of  # noqa: E402
 from failguard.torch.loss_graph import read_loss_graph  # noqa: E402
+from failguard.torch.predictions import read_predictions  # noqa: E402
 from failguard.torch.setup import SetupWatch  # noqa: E402
 
 nn, F = torch.nn, torch.nn.functional

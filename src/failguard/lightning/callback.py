@@ -95,6 +95,8 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
             # A forward pass on one rank alone might wait for the others.
             run_again=self._run_again if ranks == 1 else None,
             in_step=ranks > 1,
+            # Not in a class derived from it, such as DeepSpeed's, which shares parameters among ranks.
+            looks_inside=ranks == 1 or (trainer.is_global_zero and type(trainer.strategy).__name__ == "DDPStrategy"),
         )
         if self._begin(host) is not None:
             self._trainer, self._module, self._host = trainer, pl_module, host

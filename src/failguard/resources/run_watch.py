@@ -191,7 +191,8 @@ class RunWatch:
     def time_steps(self, parts_s: Mapping[str, float], total_s: float, steps: int, last_step: int) -> None:
         """Take in steps in a row that were timed in parts; see :meth:`StepTimes.add_window`."""
         self.times.add_window(parts_s, total_s, steps)
-        self.own_step_s = sum(parts_s.get(name, 0.0) for name in ("data_wait", "forward", "callbacks")) / max(steps, 1)
+        own_s = parts_s.get("data_wait", 0.0) + parts_s.get("forward", 0.0) + parts_s.get("callbacks", 0.0)
+        self.own_step_s = own_s / max(steps, 1)
         if "data_wait" in parts_s and total_s > 0:
             share = min(max(parts_s["data_wait"] / total_s, 0.0), 1.0)
             self._history.step_series("data_wait_share").append(last_step, share)
@@ -229,7 +230,7 @@ class RunWatch:
         step_s = self._history.steps.get("step_s")
         training_s = 0.0
         if step_s is not None:
-            training_s = sum(b.mean * b.finite for b in step_s.blocks() if b.finite)
+            training_s = sum([b.mean * b.finite for b in step_s.blocks() if b.finite])
         time = self.times.summary(duration_s, training_s, failguard_s)
         if time:
             found["time"] = time

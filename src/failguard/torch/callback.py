@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from failguard.adapter import GuardCallback, disabled
 from failguard.core.decision import Decision
@@ -222,6 +223,7 @@ class FailGuard(GuardCallback):
             # A forward pass on one rank alone might wait for the others.
             run_again=None if self._ranks > 1 else lambda batch: call_model(self._model, batch),
             in_step=self._ranks > 1,
+            looks_inside=self._ranks == 1 or (rank() == 0 and isinstance(self._model, DistributedDataParallel)),
         )
         guard = self._begin(watch)
         if guard is None:

@@ -15,11 +15,12 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.errors import InputError
 from failguard.guard import Guard
+from failguard.torch.arrivals import Arrivals
 from failguard.torch.batches import non_finite_part, non_finite_rows, tensors
 from failguard.torch.locate import owner_of
 from failguard.torch.measure import gradients, loss_value, norm_on_device
 from failguard.torch.protect import random_state
-from failguard.torch.readback import Readback
+from failguard.torch.readback import Readback, Row
 from failguard.torch.snapshot import non_finite_parameters
 from failguard.torch.watch import IN_STEP_EVERY, RandomState, StepWatch, parameters_of
 
@@ -59,11 +60,7 @@ class DeviceStepWatch(StepWatch):
     So a bad update is not dropped: training stops as soon as the device has computed the bad step and the loop has
     come to the end of another one, and the guard puts back the best weights or says that the weights are not finite.
     A loop that runs ahead of the device is not held up for that.
-
-    What reads values in a step, as samples from inside the model do, is left out.
     """
-
-    looks_inside = False
 
     def __init__(self, *args: Any, readback: Readback | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -83,19 +80,29 @@ class DeviceStepWatch(StepWatch):
 
     def start(self, guard: Guard, facts: Facts, optimizers: Sequence[Any] = ()) -> None:
         """As in :class:`StepWatch`."""
-        super().start(guard, facts, optimizers)
         self._readback = self._given_readback or Readback()
+        self._sent = guard.step
+        super().start(guard, facts, optimizers)
         first = next(self._model.parameters(), None)
         self._device = torch.device("cpu") if first is None else first.device
         self._room_bytes = _room_bytes(self._device)
         self._bad_at_start = non_finite_parameters(self._model)
-        self._sent = self._weigh_at = guard.step
+        self._weigh_at = guard.step
         self._taken_at = perf_counter()
 
     def start_epoch(self, epoch: int) -> None:
         """As in :class:`StepWatch`."""
         super().start_epoch(epoch)
         self._taken_at = perf_counter()  # a validation is no part of a step
+
+    def begin_batch(self, batch: Any) -> bool:
+        """As in :class:`StepWatch`, by the batches that were sent: the guard may be some behind."""
+        if not super().begin_batch(batch):
+            return False
+        if self._sent < self._chores_at:
+            return True
+        self._do_chores(batch)
+        return False
 
     def remember_random_state(self) -> None:
         """As in :class:`StepWatch`, the device's stream included. Its state is a number on the host."""
@@ -115,6 +122,9 @@ class DeviceStepWatch(StepWatch):
         if self._updates == 1 and not self._has_failed:
             try:
                 self._look_at_gradients(optimizer, scale)
+                if self._inside is not None:
+                    sentinel = self._sentinels.get(id(optimizer)) or self._sentinel(optimizer)
+                    self._look_inside(self._inside, optimizer, sentinel, scale, wants_update=True)
             except RuntimeError as error:
                 self._give_up(error)
         return True
@@ -222,8 +232,12 @@ class DeviceStepWatch(StepWatch):
         except RuntimeError as error:
             self._give_up(error)
             return
-        if not rows:
-            return
+        if rows:
+            self._take_in_rows(rows)
+        if self._inside is not None:
+            self._inside.take_in()
+
+    def _take_in_rows(self, rows: list[Row]) -> None:
         now = perf_counter()
         # Rows come in bursts where the loop runs ahead; they share the time since the last.
         step_s = (now - self._taken_at) / len(rows)
@@ -263,6 +277,9 @@ class DeviceStepWatch(StepWatch):
         self._guard.note(
             f"The device failed ({str(error).splitlines()[0][:200]}); the numbers of {lost} step(s) before are lost."
         )
+
+    def _arrivals(self) -> Arrivals:
+        return Arrivals(event=self._readback.event)
 
     def _look_at(self, batch: Any) -> None:
         try:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from failguard.core.internals import ActivationReading, Internals, LayerReading, PredictionReading
+from failguard.core.internals import Internals, LayerReading
+from failguard.torch.activations import Window
+from failguard.torch.arrivals import Arrivals, together
 from failguard.torch.hooks import TracelessHook
+from failguard.torch.predictions import reduce_predictions
 
 __all__ = ["InsideWatch", "layers_of"]
 
 MOST_LAYERS = 200  # of a larger model an even sample is taken
 MOST_ELEMENTS = 4096  # of a weight matrix, evenly strided
-WINDOW_BATCHES = 8
 MOST_WAIT = 64  # batches that an update is waited for
-MOST_SAMPLES = 4096  # of predictions
-FLAT = {"sigmoid": 6.0, "tanh": 3.0}  # beyond, the slope is below 1 % of its maximum
-PINNED_SHARE = 0.95  # of the samples, for a unit that counts as saturated
-CHANNELS_SECOND = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
 @dataclass(slots=True)
@@ -48,26 +45,36 @@ def layers_of(model: nn.Module) -> list[_Layer]:
     return [layers[i * (len(layers) - 1) // (MOST_LAYERS - 1)] for i in range(MOST_LAYERS)]
 
 
+@dataclass(slots=True)
+class _Sample:
+    """A sample that is being taken."""
+
+    reading: Internals
+    before: list[list[Tensor]]  # weights, as long as the update is to come
+    waited: int = 0
+    is_closed: bool = False  # nothing more is asked for; the last of it is on its way
+    has_arrived: bool = False
+
+
 class InsideWatch:
     """Takes one sample at a time: gradients before an update, weights before and after it, predictions, activations.
 
     Attributes:
-        is_open: A sample was begun and waits for its update.
         wants_prediction: The next loss is to be looked at, see :meth:`see_prediction`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, arrivals: Arrivals | None = None) -> None:
         """Args:
         model: The model, complete and on its device.
+        arrivals: How tensors are read; default at once.
         """
         self._model = model
+        self._arrivals = arrivals or Arrivals()
         self._layers = layers_of(model)
-        self._before: list[list[Tensor]] = []
-        self._reading: Internals | None = None
+        self._sample: _Sample | None = None
         self._stepped = False
-        self._waited = 0
         self._handles: list[Any] = []
-        self._window: _Window | None = None
+        self._window: Window | None = None
         self._hooks_s = 0.0
         self._output_handle: Any = None
         self._output: Any = None
@@ -76,11 +83,11 @@ class InsideWatch:
 
     @property
     def is_open(self) -> bool:
-        """A sample was begun."""
-        return self._reading is not None
+        """A sample was begun and is not complete yet."""
+        return self._sample is not None
 
     @torch.no_grad()
-    def begin(self, step: int, updates: int, optimizers: Sequence[Any], scale: float) -> None:
+    def begin(self, step: int, updates: int, optimizers: Sequence[Any], scale: float | Tensor) -> None:
         """Gradients of an update are ready: look at them and at the weights.
 
         Args:
@@ -89,37 +96,57 @@ class InsideWatch:
             optimizers: Those of the update.
             scale: What the gradients are multiplied by.
         """
-        layers = []
-        self._before = []
+        layers, before, counts = [], [], []
+        numbers: list[Tensor] = []
         for layer in self._layers:
-            found = [p.grad for p in layer.parameters if p.grad is not None]
-            dense = [g.coalesce().values() if g.is_sparse else g for g in found]
-            norm = math.hypot(*(float(torch.linalg.vector_norm(g)) for g in dense)) / scale if dense else None
+            first = len(numbers)
+            size = 0
+            for p in layer.parameters:
+                size += p.numel()
+                gradient = None if p.grad is None else self._dense(p.grad)
+                if gradient is not None:
+                    numbers.append(torch.linalg.vector_norm(gradient) / scale)
+            between = len(numbers)
             samples = [_sample(p) for p in layer.weights]
-            self._before.append(samples)
-            layers.append(
-                LayerReading(
-                    layer.name,
-                    layer.kind,
-                    sum(p.numel() for p in layer.parameters),
-                    norm,
-                    math.hypot(*(float(torch.linalg.vector_norm(s)) for s in samples)),
-                    zero_gradient_units=_zero_units(layer),
-                )
-            )
+            numbers += [torch.linalg.vector_norm(s) for s in samples]
+            zeros = _zero_units(layer)
+            counts.append((between - first, len(samples), zeros is not None))
+            if zeros is not None:
+                numbers.append(zeros)
+            before.append(samples)
+            layers.append(LayerReading(layer.name, layer.kind, size))
         group = optimizers[0].param_groups[0] if optimizers and optimizers[0].param_groups else {}
         rate = group.get("lr")
-        self._reading = Internals(
-            step, updates, tuple(layers), learning_rate=float(rate) if isinstance(rate, int | float) else None
+        sample = self._sample = _Sample(
+            Internals(
+                step, updates, tuple(layers), learning_rate=float(rate) if isinstance(rate, int | float) else None
+            ),
+            before,
         )
+
+        def take_in(copies: list[Tensor]) -> None:
+            values, read, at = _values(copies), [], 0
+            for layer, (gradients, weights, has_zeros) in zip(sample.reading.layers, counts, strict=True):
+                between, end = at + gradients, at + gradients + weights
+                read.append(
+                    replace(
+                        layer,
+                        gradient_norm=math.hypot(*values[at:between]) if gradients else None,
+                        weight_norm=math.hypot(*values[between:end]),
+                        zero_gradient_units=values[end] if has_zeros else None,
+                    )
+                )
+                at = end + has_zeros
+            sample.reading = replace(sample.reading, layers=tuple(read))
+
+        self._arrivals.read(together(numbers), take_in)
         self._stepped = False
-        self._waited = 0
         self._handles = [
             o.register_step_post_hook(self._on_step) for o in optimizers if hasattr(o, "register_step_post_hook")
         ]
         self.wants_prediction = True
         if self._window is None and self.activations:
-            self._window = _Window(self._layers, self.activations, step)
+            self._window = Window(((y.name, y.module) for y in self._layers), self.activations, step)
 
     def watch_output(self) -> None:
         """Keep what the model's next forward pass in training returns, for loops whose loss shows no predictions."""
@@ -140,42 +167,80 @@ class InsideWatch:
             name: Name of the loss, as in ``torch.nn.functional``.
         """
         self.wants_prediction = False
-        if self._reading is not None and prediction is not None and target is not None:
-            self._reading = replace(self._reading, predictions=read_predictions(prediction, target, name))
+        sample = self._sample
+        if sample is None or prediction is None or target is None:
+            return
+        reduced = reduce_predictions(prediction, target, name)
+        if reduced is not None:
+            tensors, finish = reduced
+
+            def take_in(copies: list[Tensor]) -> None:
+                sample.reading = replace(sample.reading, predictions=finish(copies))
+
+            self._arrivals.read(tensors, take_in)
 
     @torch.no_grad()
     def end(self) -> Internals | None:
         """Another batch begins: look at what the update changed; a batch later the sample is complete.
 
         Returns:
-            The sample; ``None`` while its update is still to come, and for one batch after it.
+            The sample; ``None`` while its update is still to come, for one batch after it, and while numbers are on
+            their way from a device.
         """
-        reading = self._reading
-        if reading is None:
+        sample = self._sample
+        if sample is None:
             return None
-        self._waited += 1
-        if self._before:
-            if self._handles and not self._stepped and self._waited < MOST_WAIT:
+        sample.waited += 1
+        if sample.before:
+            if self._handles and not self._stepped and sample.waited < MOST_WAIT:
                 return None
-            self._reading = self._with_updates(reading)
-            self._before = []
+            self._look_at_updates(sample)
+            sample.before = []
             return None
-        activations: tuple[ActivationReading, ...] = ()
-        if self._window is not None and self._window.is_complete:
-            activations = self._window.readings()
-            self._close_window()
+        if not sample.is_closed:
+            self._close(sample)
+        if not sample.has_arrived:
+            return None
         self._forget()
-        return replace(reading, activations=activations)
+        return sample.reading
 
-    def _with_updates(self, reading: Internals) -> Internals:
-        layers = list(reading.layers)
-        if self._stepped:
-            for i, (layer, before) in enumerate(zip(self._layers, self._before, strict=True)):
-                change = [
-                    float(torch.linalg.vector_norm(_sample(p) - b)) for p, b in zip(layer.weights, before, strict=True)
-                ]
-                layers[i] = replace(layers[i], update_norm=math.hypot(*change))
-        return replace(reading, layers=tuple(layers))
+    def _look_at_updates(self, sample: _Sample) -> None:
+        if not self._stepped:
+            return
+        numbers = []
+        for layer, before in zip(self._layers, sample.before, strict=True):
+            for p, old in zip(layer.weights, before, strict=True):
+                numbers.append(torch.linalg.vector_norm(_sample(p) - old))
+        counts = [len(before) for before in sample.before]
+
+        def take_in(copies: list[Tensor]) -> None:
+            values, read, at = _values(copies), [], 0
+            for layer, count in zip(sample.reading.layers, counts, strict=True):
+                read.append(replace(layer, update_norm=math.hypot(*values[at : at + count])))
+                at += count
+            sample.reading = replace(sample.reading, layers=tuple(read))
+
+        self._arrivals.read(together(numbers), take_in)
+
+    def _close(self, sample: _Sample) -> None:
+        """Ask for the last of a sample."""
+        sample.is_closed = True
+        window = self._window if self._window is not None and self._window.is_complete else None
+        if window is not None:
+            self._close_window()
+
+        def take_in(copies: list[Tensor]) -> None:
+            if window is not None:
+                sample.reading = replace(sample.reading, activations=window.readings(copies))
+            sample.has_arrived = True
+
+        self._arrivals.read([] if window is None else window.counts(), take_in)
+
+    def _dense(self, gradient: Tensor) -> Tensor | None:
+        """Its values; ``None`` where they could not be told without waiting for a device."""
+        if not gradient.is_sparse:
+            return gradient
+        return None if self._arrivals.is_late else gradient.coalesce().values()
 
     def close(self) -> None:
         """Take every hook off."""
@@ -198,8 +263,7 @@ class InsideWatch:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._reading = None
-        self._before = []
+        self._sample = None
 
     def _on_step(self, *_: Any) -> None:
         self._stepped = True
@@ -214,118 +278,8 @@ class InsideWatch:
             self._output_handle = None
 
 
-class _Window:
-    """Follows the units of activations over some training batches, through hooks on the layers that feed them."""
-
-    def __init__(self, layers: Sequence[_Layer], kinds: Mapping[str, str], step: int) -> None:
-        self._step = step
-        self._units: dict[str, _Units] = {}
-        for layer in layers:
-            kind = kinds.get(layer.name)
-            if kind is not None:
-                units = self._units[layer.name] = _Units(kind, 1 if isinstance(layer.module, CHANNELS_SECOND) else -1)
-                units.handle = layer.module.register_forward_hook(TracelessHook(units.see))
-
-    @property
-    def is_complete(self) -> bool:
-        """Every layer was seen often enough."""
-        return bool(self._units) and all(u.batches >= WINDOW_BATCHES for u in self._units.values())
-
-    def readings(self) -> tuple[ActivationReading, ...]:
-        """One for each layer."""
-        return tuple(units.reading(name, self._step) for name, units in self._units.items())
-
-    @property
-    def hooks_s(self) -> float:
-        """Seconds in the hooks."""
-        return sum(units.spent_s for units in self._units.values())
-
-    def close(self) -> None:
-        """Take the hooks off."""
-        for units in self._units.values():
-            units.handle.remove()
-
-
-class _Units:
-    def __init__(self, kind: str, channel: int) -> None:
-        self._kind = kind
-        self._channel = channel
-        self._state: Tensor | None = None  # highest input, or how often at a flat end
-        self._samples = 0
-        self.batches = 0
-        self.spent_s = 0.0
-        self.handle: Any = None
-
-    def see(self, module: nn.Module, args: Any, output: Any) -> None:
-        """One forward pass of the layer."""
-        if not (module.training and isinstance(output, Tensor) and output.dim() > 1) or self.batches >= WINDOW_BATCHES:
-            return
-        started = perf_counter()
-        self._take_in(output)
-        if self.batches >= WINDOW_BATCHES:  # a hook that does nothing costs every step its call
-            self.handle.remove()
-        self.spent_s += perf_counter() - started
-
-    @torch.no_grad()
-    def _take_in(self, output: Tensor) -> None:
-        channel = self._channel % output.dim()
-        others = [d for d in range(output.dim()) if d != channel]
-        if self._kind == "relu":
-            now = output.detach().amax(dim=others)
-            merged = now if self._state is None else torch.maximum(self._state, now)
-        else:
-            now = (output.detach().abs() > FLAT[self._kind]).sum(dim=others)
-            merged = now if self._state is None else self._state + now
-        self._state = merged
-        self._samples += output.numel() // output.shape[channel]
-        self.batches += 1
-
-    def reading(self, name: str, since_step: int) -> ActivationReading:
-        """What was seen."""
-        state = self._state
-        units = 0 if state is None else state.numel()
-        dead = saturated = 0
-        if state is not None and self._kind == "relu":
-            dead = int((state <= 0).sum())
-        elif state is not None:
-            saturated = int((state >= PINNED_SHARE * self._samples).sum())
-        return ActivationReading(name, self._kind, units, dead, saturated, self.batches, self._samples, since_step)
-
-
-@torch.no_grad()
-def read_predictions(prediction: Tensor, target: Tensor, name: str | None) -> PredictionReading | None:
-    """What a batch of predictions looks like beside its targets; ``None`` where the two cannot be compared."""
-    prediction, target = prediction.detach(), target.detach()
-    if prediction.dim() == 0 or prediction.is_complex() or prediction.numel() == 0:
-        return None
-    if name in ("cross_entropy", "nll_loss") and prediction.dim() >= 2 and not target.is_floating_point():
-        classes, wanted = prediction[:MOST_SAMPLES].argmax(dim=1).flatten(), target[:MOST_SAMPLES].flatten()
-        wanted = wanted[wanted >= 0]
-    elif name is not None and name.startswith("binary"):
-        threshold = 0.0 if name.endswith("logits") else 0.5
-        if prediction.numel() != prediction.shape[0] or target.numel() != target.shape[0]:
-            return None
-        classes = (prediction[:MOST_SAMPLES].flatten() > threshold).long()
-        wanted = (target[:MOST_SAMPLES].flatten() > 0.5).long()
-    elif target.is_floating_point() and prediction.shape == target.shape:
-        rows = prediction[:MOST_SAMPLES].flatten(1) if prediction.dim() > 1 else prediction[:MOST_SAMPLES, None]
-        goals = target[:MOST_SAMPLES].flatten(1) if target.dim() > 1 else target[:MOST_SAMPLES, None]
-        spread = float(rows.float().std(dim=0, correction=0).max())
-        return PredictionReading(
-            len(rows), spread=spread, target_spread=float(goals.float().std(dim=0, correction=0).max())
-        )
-    else:
-        return None
-    if not len(classes) or not len(wanted):
-        return None
-    predicted, targets = torch.bincount(classes), torch.bincount(wanted)
-    return PredictionReading(
-        len(classes),
-        predicted_classes=int((predicted > 0).sum()),
-        top_share=float(predicted.max()) / len(classes),
-        target_classes=int((targets > 0).sum()),
-        target_top_share=float(targets.max()) / len(wanted),
-    )
+def _values(copies: list[Tensor]) -> list[float]:
+    return copies[0].tolist() if copies else []
 
 
 def _sample(parameter: Tensor) -> Tensor:
@@ -334,9 +288,9 @@ def _sample(parameter: Tensor) -> Tensor:
     return flat[:: 1 + flat.numel() // MOST_ELEMENTS].float().clone()
 
 
-def _zero_units(layer: _Layer) -> float | None:
-    """Share of output units whose weights got a gradient of exactly zero."""
+def _zero_units(layer: _Layer) -> Tensor | None:
+    """Share of output units whose weights got a gradient of exactly zero. Tensor of shape ()."""
     gradient = layer.weights[0].grad
     if gradient is None or gradient.is_sparse or gradient.dim() < 2 or isinstance(layer.module, nn.Embedding):
         return None
-    return float((gradient.flatten(1).abs().amax(dim=1) == 0).float().mean())
+    return (gradient.flatten(1).abs().amax(dim=1) == 0).float().mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from failguard.core.facts import Facts
 from failguard.guard import Guard
+from failguard.torch.arrivals import Arrivals
 from failguard.torch.batches import BatchReader, split, tensors
 from failguard.torch.internals import InsideWatch, layers_of
 from failguard.torch.loss_graph import LossGraph, read_loss_graph
@@ -33,7 +34,15 @@ class LookInside:
     """
 
     def __init__(
-        self, model: nn.Module, guard: Guard, facts: Facts, reader: BatchReader, optimizers: Sequence[Any] = ()
+        self,
+        model: nn.Module,
+        guard: Guard,
+        facts: Facts,
+        reader: BatchReader,
+        optimizers: Sequence[Any] = (),
+        *,
+        arrivals: Arrivals,
+        index: Callable[[], int],
     ) -> None:
         """Args:
         model: The model, complete and on its device.
@@ -41,12 +50,16 @@ class LookInside:
         facts: Filled in.
         reader: Learns what the targets' spread may be compared with.
         optimizers: Those that are known from the start.
+        arrivals: How tensors are read.
+        index: Tells the batch in progress. The guard may be some behind, where numbers come late.
         """
         self._guard = guard
+        self._arrivals = arrivals
+        self._index = index
         self._facts = facts
         self._reader = reader
-        self._setup = SetupWatch(model, facts.setup, optimizers)
-        self._inside = InsideWatch(model)
+        self._setup = SetupWatch(model, facts.setup, optimizers, arrivals)
+        self._inside = InsideWatch(model, arrivals)
         self._layer_of = {id(p): layer.name for layer in layers_of(model) for p in layer.parameters}
         self._graph: LossGraph | None = None
         self._spread_is_checked = False
@@ -91,7 +104,7 @@ class LookInside:
         """
         self._timed(self._see_loss, loss, batch)
 
-    def before_update(self, optimizers: Sequence[Any], sentinel: Tensor | None, scale: float) -> None:
+    def before_update(self, optimizers: Sequence[Any], sentinel: Tensor | None, scale: float | Tensor) -> None:
         """Gradients are ready.
 
         Args:
@@ -104,6 +117,11 @@ class LookInside:
     def begin_batch(self) -> None:
         """A batch begins: the update before it is made, or was skipped."""
         self._timed(self._begin_batch)
+
+    def take_in(self) -> None:
+        """Take in what has arrived from a device."""
+        if self._arrivals.is_waiting:
+            self._timed(self._arrivals.take_in)
 
     def close(self) -> None:
         """Take every hook off."""
@@ -150,40 +168,51 @@ class LookInside:
         self._inside.see_prediction(prediction, shown, name)
         if not self._spread_is_checked and name in REGRESSION and prediction is not None and target is not None:
             self._spread_is_checked = True
-            if self._graph.is_plain and _is_loss_of(name, prediction, target, loss):
+            if self._graph.is_plain:
+                self._compare_loss(name, prediction, target, loss)
+
+    def _compare_loss(self, name: str, prediction: Tensor, target: Tensor, loss: Any) -> None:
+        """Find out whether a loss is this one of predictions and targets, and so computed from targets as they are."""
+        if prediction.numel() != target.numel() or not isinstance(loss, Tensor) or not target.is_floating_point():
+            return
+        with torch.no_grad():
+            again = getattr(nn.functional, name)(prediction.detach().reshape(target.shape), target.detach())
+
+        def take_in(copies: list[Tensor]) -> None:
+            if math.isclose(float(copies[0]), float(copies[1]), rel_tol=SAME):
                 self._reader.trivial_from, self._reader.loss_factor = ("target_spread",), 1.0
                 self._facts.loss_name = name
                 self._reader.weigh_trivial_loss()
 
-    def _widen_range(self, prediction: Any) -> None:
-        output = self._facts.output
-        low, high = float(prediction.detach().min()), float(prediction.detach().max())
-        if math.isfinite(low) and math.isfinite(high):
-            output.minimum = low if output.minimum is None else min(output.minimum, low)
-            output.maximum = high if output.maximum is None else max(output.maximum, high)
+        self._arrivals.read([again, loss.detach()], take_in)
 
-    def _before_update(self, optimizers: Sequence[Any], sentinel: Tensor | None, scale: float) -> None:
+    def _widen_range(self, prediction: Any) -> None:
+        def take_in(copies: list[Tensor]) -> None:
+            output, (low, high) = self._facts.output, (float(t) for t in copies)
+            if math.isfinite(low) and math.isfinite(high):
+                output.minimum = low if output.minimum is None else min(output.minimum, low)
+                output.maximum = high if output.maximum is None else max(output.maximum, high)
+
+        values = prediction.detach()
+        self._arrivals.read([values.min(), values.max()], take_in)
+
+    def _before_update(self, optimizers: Sequence[Any], sentinel: Tensor | None, scale: float | Tensor) -> None:
         guard = self._guard
         if not self._setup.is_done:
             self._setup.see_update(optimizers, sentinel)
         if not self._inside.is_open and guard.internals_due:
             self._cost_s = 0.0
-            self._inside.begin(guard.step, guard.optimizer_steps, optimizers, scale)
+            index = self._index()
+            self._inside.begin(index, guard.optimizer_steps + index - guard.step, optimizers, scale)
             if not self._is_compiled:
                 self._inside.watch_output()
 
     def _begin_batch(self) -> None:
         reading = self._inside.end()
-        if reading is not None:
+        if reading is None:
+            return
+        # After an overflow that a loss scaler has skipped there is nothing to be learned.
+        if all(math.isfinite(y.gradient_norm or 0.0) for y in reading.layers) or not self._arrivals.is_late:
             hooks_s = self._inside.take_hooks_s()
             self._guard.accounting.add_past(PART, hooks_s)
             self._guard.record_internals(reading, self._cost_s + hooks_s)
-
-
-def _is_loss_of(name: str, prediction: Tensor, target: Tensor, loss: Any) -> bool:
-    """Whether a loss is this one of predictions and targets, and so was computed from these targets as they are."""
-    if prediction.numel() != target.numel() or not isinstance(loss, Tensor) or not target.is_floating_point():
-        return False
-    with torch.no_grad():
-        again = getattr(nn.functional, name)(prediction.detach().reshape(target.shape), target.detach())
-    return math.isclose(float(again), float(loss.detach()), rel_tol=SAME)

@@ -238,7 +238,8 @@ def _divergence(root: Any, loss: Tensor) -> Any:
     if _kind(product) != "Mul" or len(_inputs(product)) != 1 or _shape(product) != _shape(node):
         return None
     is_squash = ACTIVATIONS.get(_kind(_skip(_inputs(product)[0]))) in SQUASHES
-    return product if is_squash and loss.numel() == 1 and float(loss.detach()) < 0.0 else None
+    is_readable = loss.numel() == 1 and loss.device.type == "cpu"  # elsewhere it would be waited for
+    return product if is_squash and is_readable and float(loss.detach()) < 0.0 else None
 
 
 def _describe_divergence(found: LossGraph, product: Any) -> Any:
@@ -316,6 +317,8 @@ def _is_negated(node: Any, root: Any) -> bool:
         if len(below) != 1:
             return False
         factor = _saved(at, "other") if kind == "Mul" else None
+        if isinstance(factor, Tensor) and factor.device.type != "cpu":  # it would be waited for
+            return False
         if kind == "Neg" or (isinstance(factor, int | float | Tensor) and float(factor) < 0):
             sign = -sign
         elif not kind.startswith((*SAME_VALUES, "Div", "Mean", "Sum", "Mul")):

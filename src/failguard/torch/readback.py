@@ -39,6 +39,9 @@ class Readback:
     """A queue of small rows on their way from the device to the host.
 
     A row is copied to pinned memory without blocking, and an event behind it tells when it has arrived.
+
+    Attributes:
+        event: Makes an event.
     """
 
     def __init__(self, *, event: Callable[[], _Event] | None = None, pinned: bool = True) -> None:
@@ -46,7 +49,7 @@ class Readback:
         event: Makes an event; default ``torch.cuda.Event``.
         pinned: Whether host memory is pinned; it must be for copies that do not block.
         """
-        self._event: Callable[[], _Event] = event or torch.cuda.Event
+        self.event: Callable[[], _Event] = event or torch.cuda.Event
         self._buffer = torch.empty(SLOTS, WIDTH, dtype=torch.float32, pin_memory=pinned)
         self._waiting: deque[tuple[int, tuple[bool, ...], _Event, Any]] = deque()
         self._arrived: list[Row] = []
@@ -71,7 +74,7 @@ class Readback:
             if device is not None:
                 row = [v if v.device == device else v.to(device, non_blocking=True) for v in row]
             self._buffer[slot, : len(row)].copy_(torch.stack(row), non_blocking=True)
-        event = self._event()
+        event = self.event()
         if device is None:
             event.record()
         else:  # behind the copy: the present device of the program may be another one

@@ -1,4 +1,4 @@
-"""How model, optimizers and loop are put together: exact checks that read no values."""
+"""How model, optimizers and loop are put together: exact checks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from failguard.core.facts import SetupFacts
+from failguard.torch.arrivals import Arrivals
 from failguard.torch.hooks import TracelessHook
 from failguard.torch.inspect import NORMALIZATIONS
 
@@ -30,12 +31,20 @@ class SetupWatch:
         is_done: Nothing more is to be seen at updates.
     """
 
-    def __init__(self, model: nn.Module, facts: SetupFacts, optimizers: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        facts: SetupFacts,
+        optimizers: Sequence[Any] = (),
+        arrivals: Arrivals | None = None,
+    ) -> None:
         """Args:
         model: The model.
         facts: Filled in.
         optimizers: Those that are known from the start; others are met at their updates.
+        arrivals: How tensors are read; default at once.
         """
+        self._arrivals = arrivals or Arrivals()
         self._model = model
         self._facts = facts
         self._named = {id(p): (name, p) for name, p in model.named_parameters()}
@@ -179,7 +188,7 @@ class SetupWatch:
         """See at coming backward passes whether the gradients of the last update are still there."""
         owners = [o for o in optimizers if any(p is sentinel for p in _parameters(o))]
         if len(owners) == 1 and hasattr(owners[0], "register_step_post_hook"):
-            carry = _Carry(self._facts, sentinel)
+            carry = _Carry(self._facts, sentinel, self._arrivals)
             self._handles = [
                 owners[0].register_step_post_hook(carry.after_step),
                 sentinel.register_hook(carry.before_accumulation),
@@ -216,25 +225,36 @@ class _Carry:
     next clearing, such as a generator's through its discriminator, does no harm.
     """
 
-    def __init__(self, facts: SetupFacts, parameter: Tensor) -> None:
+    def __init__(self, facts: SetupFacts, parameter: Tensor, arrivals: Arrivals) -> None:
         self._facts = facts
         self._parameter = parameter
+        self._arrivals = arrivals
         self._has_stepped = False  # what was before the first step seen is not known
-        self._passes = 0
+        self._passes = self._checks = 0
         self._was_clear = False
+        self._held: list[Tensor] = []  # whether values were held, at each pass that found a gradient
 
+    @torch.no_grad()
     def before_accumulation(self, _: Tensor) -> None:
         """A backward pass is about to add to the gradient."""
+        gradient = self._parameter.grad
         self._passes += 1
-        self._was_clear = self._was_clear or not _holds_values(self._parameter.grad)
+        self._was_clear = self._was_clear or gradient is None or gradient.is_sparse
+        if gradient is not None and not self._was_clear:
+            self._held.append((gradient != 0).any())
 
     def after_step(self, *_: Any) -> None:
         """The optimizer has made its step."""
-        facts = self._facts
-        if self._has_stepped and self._passes and facts.carry_checks < CARRY_CHECKS:
-            facts.carry_checks += 1
-            facts.carried_over += int(not self._was_clear)
-        self._has_stepped, self._passes, self._was_clear = True, 0, False
+        if self._has_stepped and self._passes and self._checks < CARRY_CHECKS:
+            self._checks += 1
+            was_clear, facts = self._was_clear, self._facts
+
+            def take_in(held: list[Tensor]) -> None:
+                facts.carry_checks += 1
+                facts.carried_over += int(not was_clear and all(bool(h) for h in held))
+
+            self._arrivals.read([] if was_clear else self._held, take_in)
+        self._has_stepped, self._passes, self._was_clear, self._held = True, 0, False, []
 
 
 def is_compiled(model: nn.Module) -> bool:
@@ -268,12 +288,6 @@ def _hidden_parameters(model: nn.Module, registered: Container[int]) -> Iterator
                     if is_learned and id(p) not in registered and id(p) not in seen:
                         seen.add(id(p))
                         yield ".".join(filter(None, (owner, place, name))), p
-
-
-def _holds_values(gradient: Tensor | None) -> bool:
-    if gradient is None or gradient.device.type != "cpu" or gradient.is_sparse:
-        return False
-    return bool((gradient != 0).any())
 
 
 def _parameters(optimizer: Any) -> list[Tensor]:

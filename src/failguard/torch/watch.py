@@ -17,6 +17,7 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding, Where
 from failguard.errors import InputError
 from failguard.guard import Guard
+from failguard.torch.arrivals import Arrivals
 from failguard.torch.batches import BatchReader
 from failguard.torch.capture import Capture
 from failguard.torch.datasets import held_rows
@@ -46,12 +47,9 @@ class StepWatch:
 
     Attributes:
         keeps_random: A second forward pass of a batch needs the random state of the first.
-        looks_inside: Layers, activations and predictions are sampled, which reads values in a step.
         is_fine: The quick look at the batch in progress has found nothing.
         quick_s: Seconds that the short way through ordinary steps took, not handed over yet.
     """
-
-    looks_inside = True
 
     def __init__(
         self,
@@ -60,17 +58,21 @@ class StepWatch:
         stop: Callable[[Decision], None],
         run_again: Callable[[Any], Any] | None = None,
         in_step: bool = False,
+        looks_inside: bool = True,
     ) -> None:
         """Args:
         model: The model.
         stop: Asks the framework to end training.
         run_again: Runs the forward pass of a batch once more; ``None`` where that is not possible.
         in_step: Several ranks train together: full gradient passes fall on the same steps on all of them.
+        looks_inside: Layers, activations and predictions are sampled. Of several ranks one is enough, and only where
+            it has whole parameters and their gradients, as with ``DistributedDataParallel``.
         """
         self._model = model
         self._stop = stop
         self._run_again = run_again
         self._in_step = in_step
+        self._looks_inside = looks_inside
         self._snapshot = Snapshot(model)
         self._sentinels: dict[int, Sentinel] = {}
         self._graph_is_read = self._facts_are_read = False
@@ -110,11 +112,8 @@ class StepWatch:
         self._facts = facts
         self._reader = BatchReader(facts, check_data=guard.settings.check_data, budget=guard.accounting.budget)
         self._statistics = RunningStatistics(self._model)
-        # Wrappers that share parameters among ranks have gradients and hooks of their own.
-        if self.looks_inside and not self._in_step and guard.settings.detectors != "minimal":
-            self._inside = guard.containment.run(
-                "looking inside", LookInside, self._model, guard, facts, self._reader, optimizers
-            )
+        if self._looks_inside and guard.settings.detectors != "minimal":
+            self._inside = guard.containment.run("looking inside", self._look_inside_of, optimizers)
         # Without dropout modules a second forward pass is the same, and the state of a stream costs microseconds.
         self.keeps_random = facts.model.dropout is not None
         self._keep_statistics_at = self._index() if len(self._statistics) else math.inf
@@ -161,7 +160,7 @@ class StepWatch:
         self._loss = None
         self._has_loss = self._has_bad_loss = self.is_fine = False
         self._updates = 0
-        if self._index() < self._chores_at:
+        if self._guard.step < self._chores_at:
             return True
         self._do_chores(batch)
         return False
@@ -270,11 +269,7 @@ class StepWatch:
         self._quick_optimizer, self._quick_parameter = optimizer, sentinel.parameter
         self._full_look_at = self._next_norm_at
         if self._inside is not None and not bad:
-            if self._inside.wants_update and not repeated:
-                self._inside.before_update(_optimizers_of(optimizer), sentinel.parameter, scale)
-            self._graph_is_read = not self._inside.wants_loss
-            if self._inside.wants_batch:
-                self._chores_at = -1
+            self._look_inside(self._inside, optimizer, sentinel, scale, wants_update=not repeated)
             self._full_look_at = min(self._next_norm_at, self._inside.next_update_at())
         self._account()
         if repeated and not bad:
@@ -400,6 +395,25 @@ class StepWatch:
         return explain(finding, self._facts.batch_size)
 
     # How it is done
+
+    def _arrivals(self) -> Arrivals:
+        """How tensors are read."""
+        return Arrivals()
+
+    def _look_inside_of(self, optimizers: Sequence[Any]) -> LookInside:
+        facts, reader = self._facts, self._reader
+        arrivals, index = self._arrivals(), self._index
+        return LookInside(self._model, self._guard, facts, reader, optimizers, arrivals=arrivals, index=index)
+
+    def _look_inside(
+        self, inside: LookInside, optimizer: Any, sentinel: Sentinel, scale: Any, *, wants_update: bool
+    ) -> None:
+        """Show an update to the samples, and find out what they want to see next."""
+        if wants_update and inside.wants_update:
+            inside.before_update(_optimizers_of(optimizer), sentinel.parameter, scale)
+        self._graph_is_read = not inside.wants_loss
+        if inside.wants_batch:
+            self._chores_at = -1
 
     def _mend_statistics(self) -> None:
         """A bad forward pass may have reached the running statistics: put back those of some steps before."""

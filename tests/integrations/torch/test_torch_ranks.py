@@ -42,6 +42,7 @@ def train(rank, folder):
                 optimizer.step()
             if guard.should_stop:
                 break
+        Path(folder, f"samples{rank}").write_text(str(len(guard._guard.history.internals)))
     report = guard.report
     Path(folder, f"{rank}.json").write_text(json.dumps([
         report.progress.steps, report.facts.world_size, model.module.weight.flatten().tolist(),
@@ -69,6 +70,9 @@ def test_ranks_stop_together(tmp_path):
     assert world == 2
     assert errors == []
     assert status == "stopped"
+    # One rank is enough to look inside the model.
+    assert int((tmp_path / "samples0").read_text()) > 0
+    assert (tmp_path / "samples1").read_text() == "0"
 
 
 LAGGING = """
