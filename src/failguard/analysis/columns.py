@@ -38,6 +38,9 @@ _VALIDATION = (
     "eval_loss",
     "dev_loss",
     "val_epoch_loss",
+    # last: beside a validation loss these are of a final test
+    "test_loss",
+    "loss_test",
 )
 _STEP = ("step", "global_step", "trainer_global_step", "steps", "iteration", "iterations", "iter", "n_iter")
 _EPOCH = ("epoch", "epochs", "epoch_num", "current_epoch")

@@ -11,6 +11,7 @@ from typing import Literal
 from failguard.analysis.columns import Roles, normal, roles_of
 from failguard.analysis.course_rows import Epoch, Plan, Step, per_epoch, per_step
 from failguard.analysis.log import Log
+from failguard.analysis.loss_columns import find_losses, loss_like
 from failguard.analysis.rows import put_in_order, read_gaps, spread
 from failguard.errors import InputError
 
@@ -57,11 +58,18 @@ def arrange(log: Log, per: Per | None, monitor: str, columns: Mapping[str, str] 
         InputError: There is no loss or metric to look at, or the rows cannot be made sense of.
     """
     roles = roles_of(log.names, columns)
+    find_losses(log, roles)
     name = _resolve(monitor, roles)
     if not roles.train_losses and roles.val_loss is None and name is None:
+        likely = loss_like(log.names)
+        what = (
+            f"It cannot be told which of these is the training loss: {_names(likely)}."
+            if likely
+            else f"None of the columns is a loss: {_names(log.names)}."
+        )
         raise InputError(
-            f"None of the columns is a loss: {_names(log.names)}. Say which is, with --column train_loss=NAME or "
-            "--column val_loss=NAME (columns={'train_loss': NAME} in Python), or name a metric as monitor."
+            f"{what} Say which is, with --column train_loss=NAME or --column val_loss=NAME "
+            "(columns={'train_loss': NAME} in Python), or name a metric as monitor."
         )
     if name is None and monitor != "val_loss":
         near = get_close_matches(monitor, [*roles.metrics, "train_loss", "val_loss"], n=2, cutoff=0.5)

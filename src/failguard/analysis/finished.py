@@ -215,7 +215,9 @@ class _Replay:
     def _look(
         self, event: Event, step: int, epoch: int, values: Mapping[str, float] | None = None, validated: bool = False
     ) -> None:
-        observation = Observation(event, step, step + 1, epoch, values or {}, validated)
+        # A step that only counts epochs or rows says nothing of how many updates there were.
+        updates = step + 1 if step > epoch else 0
+        observation = Observation(event, step, updates, epoch, values or {}, validated)
         found = look(self.detectors[event], observation, self.history, self.containment)
         for finding in self.episodes.take_in(found):
             self.recorder.add(finding)

@@ -45,7 +45,7 @@ class MetricOverfitting:
     neighbours than noise explains: by more than ``sigma * (sqrt(2 ln n / 3) + noise_factor / sqrt(m))``. The first term
     is how far below its mean the lowest of ``n`` means of three lies by chance; the second allows for a test at every
     epoch. ``sigma`` is the noise from epoch to epoch (:func:`failguard.core.statistics.noise`). The fall must be above
-    3 ``sigma`` of the training loss.
+    3 ``sigma`` of the training loss, or of its logarithm.
 
     From 20 epochs after the best one on ``m`` is also tried as the newer half of up to 60 epochs, for curves with much
     noise, against the mean of ``m / 2`` values around the best one, which is then the 3 of the formula. Values that
@@ -251,7 +251,7 @@ class MetricOverfitting:
         luck = math.sqrt(2.0 * math.log(v.size) / count) * min(memory, math.sqrt(3.0))
         if recent - level <= sigma * (luck + memory * self.noise_factor / math.sqrt(m)):
             return False
-        return t_best - t_recent > 3.0 * noise(t[-span:])
+        return t_best - t_recent > 3.0 * noise(t[-span:]) or _falls_by_factors(t[-span:], t_best, t_recent)
 
 
 def _level(val: Floats, best: int, m: int) -> tuple[float, int]:
@@ -267,6 +267,15 @@ def _around(train: Floats, best: int) -> float:
     The mean over the first epoch holds the initial descent, so it is no measure of what the best epoch reached.
     """
     return median(train[max(best - 1, 1) : best + 2].tolist())
+
+
+def _falls_by_factors(train: Floats, at_best: float, recent: float) -> bool:
+    """Whether the training loss fell beyond noise on a scale of logarithms, where an exponential fall has no bend."""
+    import numpy as np
+
+    if not (recent > 0.0 and at_best > 0.0 and float(train.min()) > 0.0):
+        return False
+    return math.log(at_best / recent) > 3.0 * noise(np.log(train))
 
 
 def _wander(values: Floats) -> tuple[float, float]:
