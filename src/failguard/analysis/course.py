@@ -34,6 +34,7 @@ class Course:
         steps, epochs: How many of each there are, at most.
         learning_rate: The first one logged.
         notes: What was guessed or left out.
+        counts_validations: The log does not number epochs, so a validation is one.
     """
 
     per: Per
@@ -43,6 +44,7 @@ class Course:
     epochs: int = 0
     learning_rate: float | None = None
     notes: list[str] = field(default_factory=list)
+    counts_validations: bool = False
 
 
 def arrange(log: Log, per: Per | None, monitor: str, columns: Mapping[str, str] | None = None) -> Course:
@@ -97,6 +99,7 @@ def arrange(log: Log, per: Per | None, monitor: str, columns: Mapping[str, str] 
         steps=counts.rows if per == "step" else 0,
         epochs=counts.epochs if per == "epoch" or roles.epoch else counts.validations,
         learning_rate=counts.learning_rate,
+        counts_validations=per == "step" and roles.epoch is None,
     )
     first = next(iter(course.events()), None)
     if first is None:

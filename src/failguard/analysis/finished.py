@@ -135,6 +135,12 @@ class _Replay:
             for note in course.notes:
                 self.recorder.note(note)
             steps, epochs = self._replay(course)
+            best = self.history.improvement
+            if course.counts_validations and best.best_value is not None and epochs > 1:
+                self.recorder.note(
+                    f"An epoch in this report is a validation, counted from 0. The best {self.history.monitor}, "
+                    f"{best.best_value:.4g}, is number {best.best_epoch}, at step {best.best_step:,}."
+                )
             progress = Progress(steps=steps, optimizer_steps=steps, epochs=epochs, duration_s=origin.duration_s)
         status = origin.status or Status.COMPLETED
         if status is Status.COMPLETED and self.loss is not None and not math.isfinite(self.loss):

@@ -1,4 +1,4 @@
-"""A part of ``loss.no_learning``: a loss that stays at what guessing costs, where nobody says how many classes."""
+"""A part of ``loss.no_learning``: a loss that stays at chance or at its start, where nobody says what chance is."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import math
 from failguard.core.history import History
 from failguard.core.statistics import median
 
-__all__ = ["chance_of"]
+__all__ = ["chance_of", "nothing_moves"]
 
 CLASSES = (*range(2, 11), 100, 1000)
 NEAR = 0.003  # of the loss of guessing
 LEARNED = 0.99  # a lower share of it has been learned, by training or validation
 FAR = 1.1  # a higher share of it at the start was more than the noise of a first epoch
 STEADY = 0.005  # by which the accuracy of always naming one class may vary
+STILL = 1e-3  # of the first training loss
+STILL_EPOCHS = 20
+MOVED = 0.02  # of another metric
 
 
 def chance_of(history: History, train: list[float], val: list[float]) -> tuple[float, str] | None:
@@ -34,7 +37,7 @@ def chance_of(history: History, train: list[float], val: list[float]) -> tuple[f
     guesses = {math.log(k): f"guessing between {k} classes" for k in CLASSES}
     for name, series in history.epochs.items():
         shares = series.values[len(series) // 2 :].tolist()
-        if "acc" in name.lower() and len(shares) >= 2 and 0.5 < min(shares) and max(shares) < 1.0:
+        if "acc" in name.lower() and len(shares) >= 2 and all(0.5 < share < 1.0 for share in shares):
             share = median(shares)
             if max(shares) - min(shares) <= STEADY:
                 entropy = -share * math.log(share) - (1.0 - share) * math.log1p(-share)
@@ -48,3 +51,25 @@ def chance_of(history: History, train: list[float], val: list[float]) -> tuple[f
         ):
             return loss, what
     return None
+
+
+def nothing_moves(history: History, train: list[float]) -> bool:
+    """Whether, without validation, the training loss and all other metrics are where they were in the first epoch.
+
+    For 20 epochs and more all training losses lie within 0.1 % of the first one, and no other metric but learning rates
+    has changed by 2 % from the older half of the epochs to the newer.
+
+    Args:
+        history: For the other metrics.
+        train: Finite training losses of the epochs, oldest first.
+    """
+    if len(train) < STILL_EPOCHS or any(name.startswith("val") for name in history.epochs):
+        return False
+    if max(train) - min(train) > STILL * abs(train[0]) or train[0] == 0.0:
+        return False
+    for name, series in history.epochs.items():
+        values = [x for x in series.values.tolist() if math.isfinite(x)]
+        older, newer = median(values[: len(values) // 2]), median(values[len(values) // 2 :])
+        if "lr" not in name and "rate" not in name and abs(newer - older) > MOVED * max(abs(older), abs(newer)):
+            return False
+    return True

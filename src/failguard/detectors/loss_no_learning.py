@@ -16,7 +16,7 @@ from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy
-from failguard.detectors.loss_at_chance import chance_of
+from failguard.detectors.loss_at_chance import chance_of, nothing_moves
 from failguard.detectors.loss_small_gain import halves_apart, is_held_back, learned_a_little, may_be_all
 
 __all__ = ["LossNoLearning"]
@@ -70,9 +70,10 @@ class LossNoLearning:
     *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
     frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
 
-    *At a chance that is not known* (``warning``), with ``open_epochs`` and ``min_updates`` and from ``confirm_share`` of
-    the plan on, or at the end of the run: from the first epoch on the loss was at ln k of a usual number of classes, or
-    at the entropy of an accuracy that does not move (:func:`failguard.detectors.loss_at_chance.chance_of`).
+    *At a chance that is not known* (``warning``), with ``open_epochs`` and ``min_updates`` and from ``confirm_share``
+    of the plan on, or at the end of the run: from the first epoch on the loss was at ln k of a usual number of classes,
+    or at the entropy of an accuracy that does not move (:func:`failguard.detectors.loss_at_chance.chance_of`). Or,
+    without validation, nothing has moved at all for 20 epochs, the loss not by 0.1 %.
 
     *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
     starts from good weights looks the same, so this takes much more:
@@ -168,6 +169,7 @@ class LossNoLearning:
             "the more frequent class, by a log",
             epochs={"loss": noisy([0.6757] * 8, 1e-4), "accuracy": noisy([0.5935] * 8, 2e-4)},
         ),
+        Example("a log without validation in which nothing moves", epochs={"loss": noisy([1.0831] * 30, 2e-5)}),
         Example(
             "flat for very long",
             steps={"loss": noisy([1.0] * 1200, 0.1)},
@@ -384,13 +386,20 @@ class LossNoLearning:
         if series is None or updates < self.min_updates or not (is_late or observation.event is Event.RUN_END):
             return None
         train, val = [x for x in series.values.tolist() if math.isfinite(x)], _val_losses(history)
-        found = chance_of(history, train, val) if len(train) >= self.open_epochs else None
-        if found is None:
+        if len(train) < self.open_epochs:
             return None
-        loss, what = found
         recent = median(train[-self.open_epochs :])
-        message = f"After {epochs} epochs the training loss is {recent:.4g}, the {loss:.4g} of {what}."
-        evidence = _evidence(recent, train[0], updates, epochs, val) | {"trivial_loss": loss}
+        evidence = _evidence(recent, train[0], updates, epochs, val)
+        if (found := chance_of(history, train, val)) is not None:
+            loss, what = found
+            evidence["trivial_loss"] = loss
+            message = f"After {epochs} epochs the training loss is {recent:.4g}, the {loss:.4g} of {what}."
+        elif nothing_moves(history, train):
+            message = (
+                f"After {epochs} epochs the training loss is {recent:.6g}, within 0.1 % of its start ({train[0]:.6g})."
+            )
+        else:
+            return None
         return _finding(observation, Severity.WARNING, message, evidence)
 
     def _against_outputs(self, observation: Observation, history: History) -> Finding | None:
