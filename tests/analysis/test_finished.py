@@ -301,7 +301,7 @@ def test_a_log_at_the_chance_of_two_classes() -> None:
     report = analyze({"epoch": range(20), "loss": losses, "val_loss": [0.6935, *[0.6932] * 19]})
     (finding,) = report.findings
     assert finding.code == "loss.no_learning"
-    assert "the 0.6931 of guessing between 2 classes" in finding.message
+    assert "guessing between 2 classes has a loss of 0.6931" in finding.message
 
 
 def test_good_weights_trained_further_rise_in_the_warm_up_and_come_back() -> None:
@@ -320,3 +320,25 @@ def test_good_weights_trained_further_rise_in_the_warm_up_and_come_back() -> Non
     ]
     report = analyze({"epoch": range(50), "loss": shape, "val_loss": [0.9 * x for x in shape]})
     assert report.findings == []
+
+
+def test_a_log_in_which_every_step_has_the_same_loss() -> None:
+    (finding,) = analyze({"step": range(100), "train_loss_batch": [16.7422] * 100}).findings
+    assert finding.code == "loss.no_learning"
+    assert "All 100 training losses are 16.7422" in finding.message
+    assert analyze({"step": range(100), "train_loss_batch": [0.0] * 100}).findings == []
+
+
+@pytest.mark.parametrize(("accuracy", "severity"), [(0.004, Severity.WARNING), (-0.004, Severity.ERROR)])
+def test_overfitting_is_no_error_while_a_score_improves(accuracy: float, severity: Severity) -> None:
+    report = analyze(
+        {
+            "epoch": range(40),
+            "loss": [0.9**i for i in range(40)],
+            "val_loss": [0.8, 0.6, 0.5, 0.45, *(0.45 + 0.05 * i for i in range(1, 37))],
+            "val_accuracy": [0.7 + accuracy * i for i in range(40)],
+        }
+    )
+    (finding,) = report.findings
+    assert finding.code == "metric.overfitting"
+    assert finding.severity is severity

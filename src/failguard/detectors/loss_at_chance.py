@@ -7,7 +7,7 @@ import math
 from failguard.core.history import History
 from failguard.core.statistics import median
 
-__all__ = ["chance_of", "nothing_moves"]
+__all__ = ["chance_of", "frozen_steps", "nothing_moves"]
 
 CLASSES = (*range(2, 11), 100, 1000)
 NEAR = 0.003  # of the loss of guessing
@@ -17,6 +17,7 @@ STEADY = 0.005  # by which the accuracy of always naming one class may vary
 STILL = 1e-3  # of the first training loss
 STILL_EPOCHS = 20
 MOVED = 0.02  # of another metric
+FROZEN_STEPS, FROZEN_SHARE = 50, 1e-6
 
 
 def chance_of(history: History, train: list[float], val: list[float]) -> tuple[float, str] | None:
@@ -73,3 +74,16 @@ def nothing_moves(history: History, train: list[float]) -> bool:
         if "lr" not in name and "rate" not in name and abs(newer - older) > MOVED * max(abs(older), abs(newer)):
             return False
     return True
+
+
+def frozen_steps(history: History) -> float | None:
+    """The loss that all steps have to 6 digits, where there are at least 50 and it is not zero; else ``None``."""
+    losses = history.steps.get("loss")
+    if losses is None or len(losses) < FROZEN_STEPS:
+        return None
+    first = float(losses.first(1)[0])
+    blocks = losses.blocks()
+    if first == 0.0 or any(block.finite < block.count for block in blocks):
+        return None
+    apart = max(block.high for block in blocks) - min(block.low for block in blocks)
+    return first if apart <= FROZEN_SHARE * abs(first) else None

@@ -16,7 +16,7 @@ from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy
-from failguard.detectors.loss_at_chance import chance_of, nothing_moves
+from failguard.detectors.loss_at_chance import chance_of, frozen_steps, nothing_moves
 from failguard.detectors.loss_small_gain import halves_apart, is_held_back, learned_a_little, may_be_all
 
 __all__ = ["LossNoLearning"]
@@ -73,7 +73,8 @@ class LossNoLearning:
     *At a chance that is not known* (``warning``), with ``open_epochs`` and ``min_updates`` and from ``confirm_share``
     of the plan on, or at the end of the run: from the first epoch on the loss was at ln k of a usual number of classes,
     or at the entropy of an accuracy that does not move (:func:`failguard.detectors.loss_at_chance.chance_of`). Or,
-    without validation, nothing has moved at all for 20 epochs, the loss not by 0.1 %.
+    without validation, nothing has moved at all for 20 epochs, the loss not by 0.1 %; or all losses of at least 50
+    steps are the same to 6 digits.
 
     *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
     starts from good weights looks the same, so this takes much more:
@@ -169,6 +170,7 @@ class LossNoLearning:
             "the more frequent class, by a log",
             epochs={"loss": noisy([0.6757] * 8, 1e-4), "accuracy": noisy([0.5935] * 8, 2e-4)},
         ),
+        Example("every step has the same loss", steps={"loss": [16.7403] * 74}),
         Example("a log without validation in which nothing moves", epochs={"loss": noisy([1.0831] * 30, 2e-5)}),
         Example(
             "flat for very long",
@@ -256,6 +258,7 @@ class LossNoLearning:
                 "val_loss": [*line(6, 0.042, 0.064), *decay(24, 0.064, 0.03, 12)],
             },
         ),
+        Example("solved: every step has a loss of zero", steps={"loss": [0.0] * 80}),
         Example(
             "settled at ln 2, from far above",
             epochs={"train_loss": decay(20, 2.0, 0.6931, 30), "val_loss": decay(20, 1.9, 0.72, 30)},
@@ -382,6 +385,12 @@ class LossNoLearning:
         series = train_loss_per_epoch(history)
         updates, epochs = _updates(observation, history), observation.epoch + 1
         planned = history.facts.max_epochs
+        if observation.event is Event.RUN_END and (level := frozen_steps(history)) is not None:
+            steps = len(history.steps["loss"])
+            message = (
+                f"All {steps} training losses are {level:.6g}: the model does not change, or the loss is not its own."
+            )
+            return _finding(observation, Severity.WARNING, message, _evidence(level, level, steps, epochs, []))
         is_late = planned is not None and epochs >= max(self.confirm_share * planned, self.open_epochs)
         if series is None or updates < self.min_updates or not (is_late or observation.event is Event.RUN_END):
             return None
@@ -393,7 +402,7 @@ class LossNoLearning:
         if (found := chance_of(history, train, val)) is not None:
             loss, what = found
             evidence["trivial_loss"] = loss
-            message = f"After {epochs} epochs the training loss is {recent:.4g}, the {loss:.4g} of {what}."
+            message = f"After {epochs} epochs the training loss is {recent:.4g}; {what} has a loss of {loss:.4g}."
         elif nothing_moves(history, train):
             message = (
                 f"After {epochs} epochs the training loss is {recent:.6g}, within 0.1 % of its start ({train[0]:.6g})."
