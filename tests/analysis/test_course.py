@@ -330,3 +330,25 @@ def test_columns_can_be_named() -> None:
 def test_wrong_names_of_columns(given: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         course_of({"loss": [1.0, 2.0]}, given=given)
+
+
+def test_the_steps_of_each_episode_are_no_index() -> None:
+    n = 400
+    course = course_of(
+        {
+            "episode": list(range(n)),
+            "steps": [17 + 31 * i % 90 for i in range(n)],
+            "reward": [float(i) for i in range(n)],
+        },
+        monitor="reward",
+    )
+    assert [e.epoch for e in course.epochs] == list(range(n))
+    assert course.epochs[1].metrics == {"reward": 1.0, "steps": 48.0}
+    assert said(course, "'steps' goes up and down, so it is no index; 'episode' is")
+
+
+def test_runs_appended_to_one_file() -> None:
+    course = course_of({"epoch": [0, 1, 2, 0, 1], "loss": [3.0, 2.0, 1.0, 9.0, 8.0], "val_loss": [3.0] * 5})
+    assert [e.metrics["train_loss"] for e in course.epochs] == [9.0, 8.0]
+    assert said(course, "'epoch' begins anew 1 time(s)")
+    assert said(course, "only the last run was read, and 3 earlier rows were left out")

@@ -268,3 +268,77 @@ def test_a_logged_learning_rate_is_kept(name: str, per: str) -> None:
     report = analyze(log, per=per)
     assert [f.code for f in report.findings] == ["loss.plateau"]
     assert report.diagnosis.likely_cause == "learning_rate_too_low"
+
+
+def test_steps_that_only_count_epochs_are_no_updates() -> None:
+    watcher = Watcher()
+    analyze(HEALTHY, detectors=[watcher])
+    assert {o.optimizer_step for o in watcher.seen} == {0}
+    watcher = Watcher()
+    analyze(
+        {"step": [100, 200, 300], "epoch": [0, 1, 2], **{n: v[:3] for n, v in HEALTHY.items()}}, detectors=[watcher]
+    )
+    assert watcher.of(Event.EPOCH_END)[-1].optimizer_step == 301
+
+
+def test_validations_that_are_counted_as_epochs_are_named_by_their_step() -> None:
+    losses = [1.0 - 0.008 * i for i in range(100)]
+    validation = [0.5 + abs(i - 29) / 100 if i % 10 == 9 else None for i in range(100)]
+    report = analyze({"step": range(0, 1000, 10), "loss": losses, "eval_loss": validation}, per="step")
+    assert any("The best val_loss, 0.5, is number 2, at step 290." in note for note in report.notes)
+
+
+def test_a_fine_tuning_of_five_validations_that_overfits() -> None:
+    steps = range(50, 5050, 50)
+    losses = [0.3 * 0.93**i for i in range(100)]
+    validation = [{19: 0.31, 39: 0.36, 59: 0.42, 79: 0.45, 99: 0.47}.get(i) for i in range(100)]
+    report = analyze({"step": steps, "loss": losses, "eval_loss": validation}, per="step")
+    assert [(f.code, f.severity) for f in report.findings] == [("metric.overfitting", Severity.WARNING)]
+
+
+def test_a_log_at_the_chance_of_two_classes() -> None:
+    losses = [0.712, 0.698, *[0.6932, 0.6931, 0.6933] * 6]
+    report = analyze({"epoch": range(20), "loss": losses, "val_loss": [0.6935, *[0.6932] * 19]})
+    (finding,) = report.findings
+    assert finding.code == "loss.no_learning"
+    assert "guessing between 2 classes has a loss of 0.6931" in finding.message
+
+
+def test_good_weights_trained_further_rise_in_the_warm_up_and_come_back() -> None:
+    shape = [
+        0.048,
+        0.052,
+        0.058,
+        0.06,
+        0.062,
+        0.063,
+        0.0625,
+        0.0615,
+        0.062,
+        0.061,
+        *(0.061 - 0.0006 * i for i in range(40)),
+    ]
+    report = analyze({"epoch": range(50), "loss": shape, "val_loss": [0.9 * x for x in shape]})
+    assert report.findings == []
+
+
+def test_a_log_in_which_every_step_has_the_same_loss() -> None:
+    (finding,) = analyze({"step": range(100), "train_loss_batch": [16.7422] * 100}).findings
+    assert finding.code == "loss.no_learning"
+    assert "All 100 training losses are 16.7422" in finding.message
+    assert analyze({"step": range(100), "train_loss_batch": [0.0] * 100}).findings == []
+
+
+@pytest.mark.parametrize(("accuracy", "severity"), [(0.004, Severity.WARNING), (-0.004, Severity.ERROR)])
+def test_overfitting_is_no_error_while_a_score_improves(accuracy: float, severity: Severity) -> None:
+    report = analyze(
+        {
+            "epoch": range(40),
+            "loss": [0.9**i for i in range(40)],
+            "val_loss": [0.8, 0.6, 0.5, 0.45, *(0.45 + 0.05 * i for i in range(1, 37))],
+            "val_accuracy": [0.7 + accuracy * i for i in range(40)],
+        }
+    )
+    (finding,) = report.findings
+    assert finding.code == "metric.overfitting"
+    assert finding.severity is severity

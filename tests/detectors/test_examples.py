@@ -109,6 +109,8 @@ def test_never_raises_nor_warns(
 
 
 SCALED = ("loss.divergence", "loss.no_learning", "metric.overfitting")
+# What guessing costs is a number of nats, so without facts these are recognised in that unit only.
+IN_NATS = ("a log of two classes that says nothing of classes", "the more frequent class, by a log")
 
 
 @settings(max_examples=8, deadline=None)
@@ -119,7 +121,7 @@ def test_the_unit_of_the_loss_does_not_matter(power: int) -> None:
     for detector in DETECTORS:
         if detector.code not in SCALED:
             continue
-        for example in (*detector.TRIPS, *detector.QUIET):
+        for example in (e for e in (*detector.TRIPS, *detector.QUIET) if e.name not in IN_NATS):
             scaled = _scaled(example, factor)
             assert [(f.step, f.epoch, f.severity) for f in replay(detector, scaled)] == [
                 (f.step, f.epoch, f.severity) for f in replay(detector, example)

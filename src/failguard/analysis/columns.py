@@ -27,7 +27,7 @@ ROLES = {
 _TRAIN = ("train_loss", "training_loss", "loss", "trainloss", "loss_train", "loss_training", "tr_loss")
 # Keras' TensorBoard callback
 _TRAIN_EPOCH = ("train_epoch_loss", "epoch_loss")
-_TRAIN_BATCH = ("train_batch_loss", "batch_loss")
+_TRAIN_BATCH = ("train_batch_loss", "batch_loss", "train_loss_batch", "loss_batch")
 _VALIDATION = (
     "val_loss",
     "validation_loss",
@@ -38,9 +38,12 @@ _VALIDATION = (
     "eval_loss",
     "dev_loss",
     "val_epoch_loss",
+    # last: beside a validation loss these are of a final test
+    "test_loss",
+    "loss_test",
 )
 _STEP = ("step", "global_step", "trainer_global_step", "steps", "iteration", "iterations", "iter", "n_iter")
-_EPOCH = ("epoch", "epochs", "epoch_num", "current_epoch")
+_EPOCH = ("epoch", "epochs", "epoch_num", "current_epoch", "episode", "round")
 _GRADIENT = ("gradient_norm", "grad_norm", "global_grad_norm", "grad_norm_total", "grad_2_0_norm_total", "gnorm")
 _RATE = ("learning_rate", "lr", "lrate")
 _TIME = frozenset(

@@ -11,6 +11,7 @@ from typing import Literal
 from failguard.analysis.columns import Roles, normal, roles_of
 from failguard.analysis.course_rows import Epoch, Plan, Step, per_epoch, per_step
 from failguard.analysis.log import Log
+from failguard.analysis.loss_columns import find_losses, loss_like
 from failguard.analysis.rows import put_in_order, read_gaps, spread
 from failguard.errors import InputError
 
@@ -33,6 +34,7 @@ class Course:
         steps, epochs: How many of each there are, at most.
         learning_rate: The first one logged.
         notes: What was guessed or left out.
+        counts_validations: The log does not number epochs, so a validation is one.
     """
 
     per: Per
@@ -42,6 +44,7 @@ class Course:
     epochs: int = 0
     learning_rate: float | None = None
     notes: list[str] = field(default_factory=list)
+    counts_validations: bool = False
 
 
 def arrange(log: Log, per: Per | None, monitor: str, columns: Mapping[str, str] | None = None) -> Course:
@@ -57,11 +60,18 @@ def arrange(log: Log, per: Per | None, monitor: str, columns: Mapping[str, str] 
         InputError: There is no loss or metric to look at, or the rows cannot be made sense of.
     """
     roles = roles_of(log.names, columns)
+    find_losses(log, roles)
     name = _resolve(monitor, roles)
     if not roles.train_losses and roles.val_loss is None and name is None:
+        likely = loss_like(log.names)
+        what = (
+            f"It cannot be told which of these is the training loss: {_names(likely)}."
+            if likely
+            else f"None of the columns is a loss: {_names(log.names)}."
+        )
         raise InputError(
-            f"None of the columns is a loss: {_names(log.names)}. Say which is, with --column train_loss=NAME or "
-            "--column val_loss=NAME (columns={'train_loss': NAME} in Python), or name a metric as monitor."
+            f"{what} Say which is, with --column train_loss=NAME or --column val_loss=NAME "
+            "(columns={'train_loss': NAME} in Python), or name a metric as monitor."
         )
     if name is None and monitor != "val_loss":
         near = get_close_matches(monitor, [*roles.metrics, "train_loss", "val_loss"], n=2, cutoff=0.5)
@@ -89,6 +99,7 @@ def arrange(log: Log, per: Per | None, monitor: str, columns: Mapping[str, str] 
         steps=counts.rows if per == "step" else 0,
         epochs=counts.epochs if per == "epoch" or roles.epoch else counts.validations,
         learning_rate=counts.learning_rate,
+        counts_validations=per == "step" and roles.epoch is None,
     )
     first = next(iter(course.events()), None)
     if first is None:

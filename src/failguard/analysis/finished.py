@@ -135,6 +135,12 @@ class _Replay:
             for note in course.notes:
                 self.recorder.note(note)
             steps, epochs = self._replay(course)
+            best = self.history.improvement
+            if course.counts_validations and best.best_value is not None and epochs > 1:
+                self.recorder.note(
+                    f"An epoch in this report is a validation, counted from 0. The best {self.history.monitor}, "
+                    f"{best.best_value:.4g}, is number {best.best_epoch}, at step {best.best_step:,}."
+                )
             progress = Progress(steps=steps, optimizer_steps=steps, epochs=epochs, duration_s=origin.duration_s)
         status = origin.status or Status.COMPLETED
         if status is Status.COMPLETED and self.loss is not None and not math.isfinite(self.loss):
@@ -215,7 +221,9 @@ class _Replay:
     def _look(
         self, event: Event, step: int, epoch: int, values: Mapping[str, float] | None = None, validated: bool = False
     ) -> None:
-        observation = Observation(event, step, step + 1, epoch, values or {}, validated)
+        # A step that only counts epochs or rows says nothing of how many updates there were.
+        updates = step + 1 if step > epoch else 0
+        observation = Observation(event, step, updates, epoch, values or {}, validated)
         found = look(self.detectors[event], observation, self.history, self.containment)
         for finding in self.episodes.take_in(found):
             self.recorder.add(finding)

@@ -101,6 +101,15 @@ def put_in_order(log: Log, roles: Roles) -> None:
             f"Column {roles.step!r} starts again in each epoch; steps are counted over the whole run instead."
         )
         roles.step = None
+    elif (
+        roles.step is not None
+        and roles.epoch is not None
+        and order[roles.step].is_in_no_order
+        and not order[roles.epoch].is_in_no_order
+    ):  # such as the steps of each episode
+        log.notes.append(f"Column {roles.step!r} goes up and down, so it is no index; {roles.epoch!r} is.")
+        roles.metrics.append(roles.step)
+        roles.step = None
     _fill(log, [name for name in (roles.step, roles.epoch) if name is not None], order)
     index = roles.step or roles.epoch
     if index is None or order[index].back == 0:
@@ -108,7 +117,7 @@ def put_in_order(log: Log, roles: Roles) -> None:
     found = order[index]
     if not found.forward:
         _reverse(log, index, found)
-    elif found.back > MAX_RESTARTS:
+    elif found.is_in_no_order:
         raise InputError(
             f"Column {index!r} goes back {found.back} times: the rows are in no order. Sort them by {index!r}."
         )
@@ -155,6 +164,10 @@ class _Index:
         if len(self.restarts) <= MAX_RESTARTS:
             self.restarts.append(value)
         return -1
+
+    @property
+    def is_in_no_order(self) -> bool:
+        return self.back > MAX_RESTARTS and self.forward > 0
 
     @property
     def starts_again_each_epoch(self) -> bool:
@@ -236,6 +249,12 @@ def _drop_replaced(log: Log, index: str, found: _Index) -> None:
     kept = _below(read, place, limits)
     log.rows = kept
     replaced = found.rows - sum(1 for _ in kept())
+    if min(found.restarts) <= found.first:
+        log.notes.append(
+            f"Column {index!r} begins anew {found.back} time(s), as where runs are appended to one file: only the last "
+            f"run was read, and {replaced} earlier rows were left out."
+        )
+        return
     log.notes.append(
         f"Column {index!r} goes back {found.back} time(s), as after a restart: {replaced} earlier rows were "
         "replaced by those of the restarted run."

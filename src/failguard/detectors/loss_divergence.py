@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +31,7 @@ CHUNK = 8  # steps whose median is one level
 WINDOW = 32  # steps that must agree before divergence is confirmed
 RISE_STEPS = 512  # a slower rise is a drift, as of a value loss in reinforcement learning
 RISE_EPOCHS = 16  # the same where only epochs are known
+PATIENT_EPOCHS = 10  # that must agree where nothing but an accuracy says that the loss should fall
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,10 @@ class LossDivergence:
             steps={"loss": [-(1.05**i) for i in range(200)]},
             epochs={"val_loss": [-(1.05 ** (20 * i)) for i in range(10)]},
         ),
+        Example(
+            "a classifier that never came down, by a log without validation",
+            epochs={"loss": noisy([10.0, 60.0, *[150.0] * 30], 0.4), "epoch_accuracy": noisy([0.36] * 32, 0.05)},
+        ),
         Example("a log that grows at once", epochs={"loss": [2.3, 50.0, 1e4, 1e6, 1e7, 1e7]}),
         Example(
             "a log in which validation rises too",
@@ -186,6 +192,10 @@ class LossDivergence:
             "an actor's loss falls as its rewards grow", epochs={"train_loss": [-0.01 * 1.5**i for i in range(30)]}
         ),
         Example("a log with one bad epoch", epochs={"train_loss": [1.0, 0.4, 30.0, 0.3, 0.2]}),
+        Example(
+            "a policy's loss grows with its returns",
+            epochs={"loss": [0.3 * 1.15**i for i in range(40)], "avg_return": line(40, 4.0, 800.0)},
+        ),
         Example("nothing measured"),
     )
 
@@ -199,7 +209,7 @@ class LossDivergence:
             return self._check_steps(observation, losses, trivial)
         per_epoch = train_loss_per_epoch(history)
         if observation.event is Event.EPOCH_END and per_epoch is not None:
-            return self._check_epochs(observation, per_epoch, history.epochs.get("val_loss"), trivial)
+            return self._check_epochs(observation, per_epoch, history, trivial)
         return None
 
     def _check_steps(self, observation: Observation, losses: Series, trivial: float | None) -> Finding | None:
@@ -272,7 +282,7 @@ class LossDivergence:
         )
 
     def _check_epochs(
-        self, observation: Observation, series: Series, val: Series | None, trivial: float | None
+        self, observation: Observation, series: Series, history: History, trivial: float | None
     ) -> Finding | None:
         values = [x for x in series.values.tolist() if math.isfinite(x)]
         if len(values) < 3:
@@ -281,15 +291,19 @@ class LossDivergence:
         unit = max(abs(start), start - best)
         if not unit > 0.0 or not math.isfinite(unit):
             return None
-        factor = self._epoch_factor(values, start, trivial, val)
+        val = history.epochs.get("val_loss")
+        factor, span = self._epoch_factor(values, start, trivial, val), 3
+        if factor > 4.0 * self.epoch_factor and val is None and best >= 0.0 and _has_accuracy(history):
+            factor, span = 4.0 * self.epoch_factor, PATIENT_EPOCHS
         scale = _Scale(start, best, unit, factor, math.inf)
         line = start + factor * unit
         if min(values[-2:]) <= line:
             return None
-        confirmed = values[-3] > line and values[-1] - start >= 0.7 * (values[-3] - start)
-        now = median(values[-3:]) if confirmed else values[-1]
+        recent = values[-span:]
+        confirmed = len(recent) == span and min(recent) > line and values[-1] - start >= 0.7 * (recent[0] - start)
+        now = median(recent) if confirmed else values[-1]
         if confirmed:
-            return _finding(observation, Severity.ERROR, scale, now, "stayed there for 3 epochs")
+            return _finding(observation, Severity.ERROR, scale, now, f"stayed there for {span} epochs")
         return _finding(observation, Severity.WARNING, scale, now, "may come back")
 
     def _epoch_factor(self, values: list[float], start: float, trivial: float | None, val: Series | None) -> float:
@@ -305,6 +319,11 @@ class LossDivergence:
         first = next((x for x in val.first(8).tolist() if math.isfinite(x)), 0.0)
         risen = [x for x in val.recent(2).tolist() if not x <= first + factor * abs(first)]
         return factor if len(risen) == 2 else 1000.0
+
+
+def _has_accuracy(history: History) -> bool:
+    """Whether an accuracy is logged: then the loss is of a classifier, not a value or adversarial loss."""
+    return any(re.search(r"(^|[^a-z])acc(uracy)?($|[^a-z])", name.lower()) for name in history.epochs)
 
 
 def _start(early: list[float], trivial: float | None) -> float:

@@ -16,6 +16,7 @@ from failguard.core.outcome import accuracy_is_trivial, predictions_are_constant
 from failguard.core.statistics import median, median_of_means, noise, projected, train_loss_per_epoch
 from failguard.detectors.base import Example
 from failguard.detectors.curves import decay, line, noisy
+from failguard.detectors.loss_at_chance import chance_of, frozen_steps, nothing_moves
 from failguard.detectors.loss_small_gain import halves_apart, is_held_back, learned_a_little, may_be_all
 
 __all__ = ["LossNoLearning"]
@@ -69,13 +70,21 @@ class LossNoLearning:
     *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
     frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
 
+    *At a chance that is not known* (``warning``), with ``open_epochs`` and ``min_updates`` and from ``confirm_share``
+    of the plan on, or at the end of the run: from the first epoch on the loss was at ln k of a usual number of classes,
+    or at the entropy of an accuracy that does not move (:func:`failguard.detectors.loss_at_chance.chance_of`). Or,
+    without validation, nothing has moved at all for 20 epochs, the loss not by 0.1 %; or all losses of at least 50
+    steps are the same to 6 digits.
+
     *Compared with its own start* (``warning``), where ``T`` is not known and there is a validation loss. A run that
     starts from good weights looks the same, so this takes much more:
 
     - *frozen*: the validation loss has been the same to 6 digits for 5 epochs, from the first one on, and training is
       not below its start by 3 %;
     - *worse*: after 10 epochs and ``own_start_updates``, training is above its start beyond noise, and validation is
-      not below;
+      not below. This is said at the end of the run; or after 20 epochs and ``min_share`` of the plan (100 epochs
+      without one), unless a fifth of the rise is undone: good weights that are trained further rise in the warm-up and
+      need long to come back;
     - *flat*: after 20 epochs and ``min_share`` of the plan, neither is below its start by more than 2 ``sigma``
       (:func:`failguard.core.statistics.noise`) or 2 %. Without a plan at the end of the run, or after 100 epochs:
       contrastive and speech models stay at the start for long.
@@ -153,6 +162,16 @@ class LossNoLearning:
             steps={"loss": noisy([1.0] * 16 + [1.3] * 1184, 0.1)},
             epochs={"val_loss": noisy([1.0] + [1.3] * 11, 0.01)},
         ),
+        Example(
+            "a log of two classes that says nothing of classes",
+            epochs={"train_loss": noisy([0.71, *[0.6932] * 9], 5e-4), "val_loss": [0.694, 0.8, 3.1, 1.2, 2.5] * 2},
+        ),
+        Example(
+            "the more frequent class, by a log",
+            epochs={"loss": noisy([0.6757] * 8, 1e-4), "accuracy": noisy([0.5935] * 8, 2e-4)},
+        ),
+        Example("every step has the same loss", steps={"loss": [16.7403] * 74}),
+        Example("a log without validation in which nothing moves", epochs={"loss": noisy([1.0831] * 30, 2e-5)}),
         Example(
             "flat for very long",
             steps={"loss": noisy([1.0] * 1200, 0.1)},
@@ -232,6 +251,22 @@ class LossNoLearning:
             epochs={"val_loss": [2.3]},
             facts=Facts(trivial_loss=2.3026, max_epochs=1, steps_per_epoch=3),
         ),
+        Example(
+            "good weights trained further: a warm-up throws them back",
+            epochs={
+                "train_loss": [*line(6, 0.048, 0.067), *decay(24, 0.067, 0.03, 12)],
+                "val_loss": [*line(6, 0.042, 0.064), *decay(24, 0.064, 0.03, 12)],
+            },
+        ),
+        Example("solved: every step has a loss of zero", steps={"loss": [0.0] * 80}),
+        Example(
+            "settled at ln 2, from far above",
+            epochs={"train_loss": decay(20, 2.0, 0.6931, 30), "val_loss": decay(20, 1.9, 0.72, 30)},
+        ),
+        Example(
+            "three hundredths below chance, and falling",
+            epochs={"train_loss": line(10, 0.694, 0.67), "val_loss": line(10, 0.693, 0.672)},
+        ),
         Example("the first hundred steps", steps={"loss": noisy([2.303] * 100, 0.03)}, facts=_ten_classes(10)),
         Example("reinforcement learning: flat, no validation", epochs={"loss": noisy([0.5] * 60, 0.3)}),
         Example("nothing measured", facts=_ten_classes(10)),
@@ -247,7 +282,11 @@ class LossNoLearning:
             return self._against_trivial(observation, history, trivial)
         if at_step:
             return None
-        return self._against_start(observation, history) or self._against_outputs(observation, history)
+        return (
+            self._at_chance(observation, history)
+            or self._against_start(observation, history)
+            or self._against_outputs(observation, history)
+        )
 
     def _against_trivial(self, observation: Observation, history: History, trivial: float) -> Finding | None:
         facts = history.facts
@@ -341,6 +380,37 @@ class LossNoLearning:
             return epochs >= self.min_share * facts.max_epochs
         return epochs >= 100 or observation.event is Event.RUN_END
 
+    def _at_chance(self, observation: Observation, history: History) -> Finding | None:
+        """Where chance is not known: a loss that stays at what guessing costs."""
+        series = train_loss_per_epoch(history)
+        updates, epochs = _updates(observation, history), observation.epoch + 1
+        planned = history.facts.max_epochs
+        if observation.event is Event.RUN_END and (level := frozen_steps(history)) is not None:
+            steps = len(history.steps["loss"])
+            message = (
+                f"All {steps} training losses are {level:.6g}: the model does not change, or the loss is not its own."
+            )
+            return _finding(observation, Severity.WARNING, message, _evidence(level, level, steps, epochs, []))
+        is_late = planned is not None and epochs >= max(self.confirm_share * planned, self.open_epochs)
+        if series is None or updates < self.min_updates or not (is_late or observation.event is Event.RUN_END):
+            return None
+        train, val = [x for x in series.values.tolist() if math.isfinite(x)], _val_losses(history)
+        if len(train) < self.open_epochs:
+            return None
+        recent = median(train[-self.open_epochs :])
+        evidence = _evidence(recent, train[0], updates, epochs, val)
+        if (found := chance_of(history, train, val)) is not None:
+            loss, what = found
+            evidence["trivial_loss"] = loss
+            message = f"After {epochs} epochs the training loss is {recent:.4g}; {what} has a loss of {loss:.4g}."
+        elif nothing_moves(history, train):
+            message = (
+                f"After {epochs} epochs the training loss is {recent:.6g}, within 0.1 % of its start ({train[0]:.6g})."
+            )
+        else:
+            return None
+        return _finding(observation, Severity.WARNING, message, evidence)
+
     def _against_outputs(self, observation: Observation, history: History) -> Finding | None:
         """Where the loss has no baseline: by accuracy, or by the spread of predictions."""
         updates, epochs = _updates(observation, history), observation.epoch + 1
@@ -386,6 +456,10 @@ class LossNoLearning:
             if (
                 recent > max(start, train[0]) + 2.0 * t_noise + 0.01 * abs(start)
                 and min(v_recent, min(val[1:])) >= val[0]
+                and (
+                    observation.event is Event.RUN_END
+                    or (self._is_time(observation, history.facts, epochs) and not _comes_back(train, train[0]))
+                )
             ):
                 what = "is above its start"
             elif (
@@ -407,6 +481,12 @@ def _rate_rises(history: History) -> bool:
     rates = history.learning_rates
     newest = [] if rates is None else rates.recent(2).tolist()
     return len(newest) > 1 and newest[1] > 1.001 * newest[0]
+
+
+def _comes_back(train: list[float], start: float) -> bool:
+    """Whether a fifth of a rise is undone, as good weights do after the warm-up of a further training."""
+    peak = max(median(train[i : i + 3]) for i in range(len(train) - 2))
+    return peak - median(train[-5:]) > 0.2 * (peak - start)
 
 
 def _stayed(values: list[float], start: float, recent: float, sigma: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MetricOverfitting"]
 
+SCORE = re.compile(
+    r"^(val|valid|validation|eval|dev|test)_?.*(acc|f1|auc|iou|dice|precision|recall|rouge|bleu|mcc|kappa)"
+)
+RECENT_EPOCHS = 5
 LONG, LONGEST = 20, 60  # epochs since the best from which, and up to which, a longer look is taken as well
 
 
@@ -45,7 +50,7 @@ class MetricOverfitting:
     neighbours than noise explains: by more than ``sigma * (sqrt(2 ln n / 3) + noise_factor / sqrt(m))``. The first term
     is how far below its mean the lowest of ``n`` means of three lies by chance; the second allows for a test at every
     epoch. ``sigma`` is the noise from epoch to epoch (:func:`failguard.core.statistics.noise`). The fall must be above
-    3 ``sigma`` of the training loss.
+    3 ``sigma`` of the training loss, or of its logarithm.
 
     From 20 epochs after the best one on ``m`` is also tried as the newer half of up to 60 epochs, for curves with much
     noise, against the mean of ``m / 2`` values around the best one, which is then the 3 of the formula. Values that
@@ -55,7 +60,8 @@ class MetricOverfitting:
     1946).
 
     ``warning``; ``error`` once the validation loss has doubled, has lost a fifth of all progress, and the best epoch
-    is 10 epochs back.
+    is 10 epochs back. Not while a score of validation (accuracy, F1, ...) has had its best value within 5 epochs:
+    a net that gets surer of its mistakes may still make fewer of them.
 
     Judged is the monitored metric where lower is better, else ``val_loss``; and then not while the monitored score has
     improved within 3 epochs.
@@ -232,6 +238,9 @@ class MetricOverfitting:
             f"{name} was best in epoch {epochs[best]} ({lowest:.4g}) and has risen by {100 * rise:.3g} % since "
             f"(median of the last {m} epochs), while the training loss fell by {100 * t_fall:.3g} %."
         )
+        if severe and (score := _improving_score(history)):
+            message += f" {score} still improves."
+            severe = False
         severity = Severity.ERROR if severe else Severity.WARNING
         where = Where(tensor=name)
         return Finding(self.code, severity, observation.step, observation.epoch, message, where, evidence)
@@ -251,7 +260,7 @@ class MetricOverfitting:
         luck = math.sqrt(2.0 * math.log(v.size) / count) * min(memory, math.sqrt(3.0))
         if recent - level <= sigma * (luck + memory * self.noise_factor / math.sqrt(m)):
             return False
-        return t_best - t_recent > 3.0 * noise(t[-span:])
+        return t_best - t_recent > 3.0 * noise(t[-span:]) or _falls_by_factors(t[-span:], t_best, t_recent)
 
 
 def _level(val: Floats, best: int, m: int) -> tuple[float, int]:
@@ -267,6 +276,26 @@ def _around(train: Floats, best: int) -> float:
     The mean over the first epoch holds the initial descent, so it is no measure of what the best epoch reached.
     """
     return median(train[max(best - 1, 1) : best + 2].tolist())
+
+
+def _improving_score(history: History) -> str | None:
+    """A validation score, better where higher, whose best value is among its newest five; ``None`` where none is."""
+    for name, series in history.epochs.items():
+        values = [x for x in series.values.tolist() if math.isfinite(x)]
+        if not SCORE.search(name.lower()) or len(values) <= RECENT_EPOCHS:
+            continue
+        if max(values[-RECENT_EPOCHS:]) > max(values[:-RECENT_EPOCHS]):
+            return name
+    return None
+
+
+def _falls_by_factors(train: Floats, at_best: float, recent: float) -> bool:
+    """Whether the training loss fell beyond noise on a scale of logarithms, where an exponential fall has no bend."""
+    import numpy as np
+
+    if not (recent > 0.0 and at_best > 0.0 and float(train.min()) > 0.0):
+        return False
+    return math.log(at_best / recent) > 3.0 * noise(np.log(train))
 
 
 def _wander(values: Floats) -> tuple[float, float]:
