@@ -39,7 +39,7 @@ class StepTimer:
         self._peeking: Any = None
         wanted = guard.resources.limits is not None and int(model.steps_per_execution) == 1
         if wanted and self._is_inside:
-            wanted = not model.run_eagerly and _has_one_device(model)
+            wanted = _has_one_device(model)
         self._windows = Windows(guard.step, wanted=wanted)
         self._wrapper: Any = None
         self._inner: Callable[..., Any] | None = None
@@ -68,6 +68,8 @@ class StepTimer:
             began = perf_counter()
             is_ready = self._is_inside and self._guard.containment.run("timing steps", self._peek, args)
             if self._is_inside and not is_ready:
+                self._close_window()
+                self._windows.stop()
                 return inner(*args)
             state["cost"] += perf_counter() - began
             began = perf_counter()
@@ -115,8 +117,6 @@ class StepTimer:
         iterator = args[0] if args else None
         if self._peeking is None or not self._peeking.fits(iterator):
             if not Peek.suits(iterator):
-                self._close_window()
-                self._windows.stop()
                 return False
             self._peeking = Peek(iterator)
         return True
