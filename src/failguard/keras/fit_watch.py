@@ -205,9 +205,10 @@ class FitWatch:
         captures = self._capture is not None and self._capture.wants_batch and not guard.containment.retired("capture")
         if captures:
             tap.every_steps = 1
-        due_next = newest + tap.every_steps
-        looks = self._inside is not None and guard.accounting.internals.due(due_next + 1)
-        tap.peeks = captures or looks or due_next >= reader.next_at
+        if tap.may_peek:
+            due_next = newest + tap.every_steps
+            looks = self._inside is not None and guard.accounting.internals.due(due_next + 1)
+            tap.peeks = captures or looks or due_next >= reader.next_at
 
     def _look_inside(self, rows: list[Row], tap: Tap) -> None:
         if self._inside is None or self._guard.should_stop:

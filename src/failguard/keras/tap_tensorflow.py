@@ -241,8 +241,11 @@ class TensorFlowTap(Tap):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run the train function, and catch what cut a bad step short."""
-        if self.may_peek:
-            args = self._peeked(args)
+        if self._xla:
+            self._batch_layout = None
+            # The call after which something is due.
+            if self.peeks and self.may_peek and self._untaken + 1 >= self.every_steps:
+                args = self._peeked(args)
         self.is_calling = True
         try:
             logs = function(*args)
@@ -270,10 +273,6 @@ class TensorFlowTap(Tap):
 
         Errors of the data pass through.
         """
-        self._batch_layout = None
-        is_due = self._untaken + self.steps_per_call >= self.every_steps
-        if not (self.peeks and is_due and self.may_peek and args):
-            return args
         if self._peeking is None or not self._peeking.fits(args[0]):
             self._contained(self._start_peeking, args[0])
             if self._peeking is None:
