@@ -275,3 +275,15 @@ def test_weights_that_stand_still_for_want_of_a_rate_are_no_reason() -> None:
     result = root_of([from_the_start, found("loss.no_learning", ERROR, 470)])
     assert result is not None
     assert result.code == "weights.frozen"
+
+
+def test_validation_that_was_far_off_from_the_start_explains_why_it_gets_worse() -> None:
+    worse = [found("metric.overfitting", WARNING, 40), found("metric.overfitting", ERROR, 95)]
+    drift = found("data.drift", WARNING, 55)
+    assert root_of([*worse, drift]) is drift
+
+
+def test_a_bad_value_in_a_batch_explains_what_is_not_finite_in_its_step() -> None:
+    row = found("data.non_finite", WARNING, 1, tensor="input")
+    assert root_of([found("gradient.non_finite", ERROR, 1, tensor="input"), row]) is row
+    assert root_of([found("loss.non_finite", ERROR, 1, tensor="input"), row]) is row

@@ -22,7 +22,7 @@ FIRST, STEPS = 1700, 512  # by then as many samples from inside are kept as are 
 # In an ordinary step, in which no check is due: calls of failguard's functions.
 ORDINARY = {"loop": 9, "lightning": 12, "keras": 3, "keras-jit": 3}
 # On average, with every check at its shortest interval: calls outside of the detectors, and in them.
-AVERAGE = {"loop": (33.5, 60), "lightning": (43, 30), "keras": (12.5, 25), "keras-jit": (11, 25)}
+AVERAGE = {"loop": (33.5, 60), "lightning": (43, 30), "keras": (12.5, 25), "keras-jit": (13, 25)}
 # On average: reads of tensors, each of which would wait for an accelerator. Two are the loss and one gradient.
 READS = {"loop": 3.5, "lightning": 3.5}
 # Memory blocks a step: samples from inside that replace older ones, which were made before memory was traced.

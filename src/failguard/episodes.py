@@ -18,6 +18,7 @@ _TENSOR_ORDER = {"weight": 0, "input": 0, "target": 0, "output": 1, "loss": 2, "
 _CODE_ORDER = {
     "loss.divergence": -1,
     "loss.spike": -1,
+    "data.non_finite": -1,
     "loss.non_finite": 2,
     "gradient.non_finite": 3,
     "weights.non_finite": 4,
@@ -46,10 +47,11 @@ _INSIDE = (
     "update.too_small",
 )
 # What may explain a finding although it is told later: units are looked at over many batches, gradients in one; the
-# loss is given more time than the predictions.
+# loss is given more time than the predictions; a validation far off from the start is told once training has learned.
 _SEEN_AFTER = {
     "gradient.vanishing": ("activation.dead", "activation.saturated"),
     "metric.degenerate_predictions": ("loss.no_learning",),
+    "metric.overfitting": ("data.drift",),
     "weights.frozen": ("loss.plateau",),
     "update.too_small": ("loss.plateau",),
 }

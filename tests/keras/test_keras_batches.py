@@ -58,6 +58,12 @@ def test_a_weighted_loss_has_no_trivial_loss() -> None:
     assert _read(np.array([0, 1, 1, 0]), "binary_crossentropy", weight=np.ones(4)).trivial_loss is None
 
 
+@pytest.mark.parametrize(("weight", "differ"), [(None, False), (np.full(4, 0.5), False), (np.arange(4.0), True)])
+def test_weights_that_differ_are_known(weight: Any, differ: bool) -> None:
+    facts = _read(np.array([0, 1, 1, 2]), "sparse_categorical_crossentropy", weight=weight)
+    assert facts.target.weigh_differently is differ
+
+
 def test_a_vocabulary_is_not_counted() -> None:
     assert _read(np.array([0, 5000, 1, 2]), "sparse_categorical_crossentropy").class_counts == {}
 

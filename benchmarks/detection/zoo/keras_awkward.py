@@ -126,3 +126,35 @@ def linear_model(watch: Any, seed: int) -> float:
     model = sequential(20, Dense(32), Dense(4, activation="softmax"))
     model.compile(Adam(3e-3), CROSS_ENTROPY, metrics=["accuracy"])
     return accuracy(fit(model, d, watch, 8), d)
+
+
+@healthy("keras/weights-of-classes-in-training-only")
+def class_weights(watch: Any, seed: int) -> float:
+    """One sample in twenty is positive, class_weight and the initial bias say so, validation has no weights.
+
+    The validation loss rises all the way as the model turns to the rare class, while the AUC rises (TensorFlow's
+    tutorial on imbalanced data does the same).
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(4000, 20)).astype("float32")
+    score = x[:, :6] @ rng.normal(size=6) / np.sqrt(6) + 0.5 * rng.normal(size=4000)
+    y = (score > np.quantile(score, 0.95)).astype("float32")
+    bias = keras.initializers.Constant(-3.0)
+    model = sequential(
+        20,
+        Dense(32, activation="relu"),
+        keras.layers.Dropout(0.5),
+        Dense(1, activation="sigmoid", bias_initializer=bias),
+    )
+    model.compile(Adam(1e-3), "binary_crossentropy", metrics=[keras.metrics.AUC(name="auc")])
+    history = model.fit(
+        x[:2800],
+        y[:2800],
+        batch_size=128,
+        epochs=15,
+        class_weight={0: 0.53, 1: 10.0},
+        validation_data=(x[2800:], y[2800:]),
+        verbose=0,
+        callbacks=watch.callbacks,
+    )
+    return 2.0 * float(history.history["val_auc"][-1]) - 1.0

@@ -270,3 +270,19 @@ def loss_scaled_to_nothing(watch: Any, fault: bool, seed: int) -> float:
     model.compile(SGD(0.1), Weighted(1e-7 if fault else 1.0))
     p = fit(model, d, watch, 15).predict(d.xv, verbose=0)
     return entropy_skill(p, d.yv) if np.isfinite(p).all() else -1.0
+
+
+@fault_case(
+    "keras/labels-from-one-under-xla",
+    "data.labels model.output_mismatch",
+    "bad_labels",
+    also="loss.non_finite gradient.non_finite metric.non_finite",
+)
+def labels_from_one_under_xla(watch: Any, fault: bool, seed: int) -> float:
+    """Classes are numbered 1 to 10, and XLA makes NaN of the last one where TensorFlow itself would raise."""
+    d = sets.digits(seed)
+    if fault:
+        d = d.with_(y=d.y + 1, yv=d.yv + 1)
+    model = sequential(64, Dense(48, activation="relu"), Dense(10, activation="softmax"))
+    model.compile(Adam(3e-3), CROSS_ENTROPY, jit_compile=True)
+    return accuracy(fit(model, d, watch, 8), d)

@@ -102,8 +102,8 @@ class Gan(Plain):
 def gan(watch: Any, seed: int) -> float:
     """Two players: neither loss falls, both hover near the guess."""
     rng = np.random.default_rng(seed)
-    x = (rng.normal(size=(1024, 2)) * [0.6, 0.4] + [2.0, -1.5]).astype("float32")
-    d = sets.Split(x, np.zeros(1024, "float32"), x[:64], np.zeros(64, "float32"))
+    x = (rng.normal(size=(1088, 2)) * [0.6, 0.4] + [2.0, -1.5]).astype("float32")
+    d = sets.Split(x[:1024], np.zeros(1024, "float32"), x[1024:], np.zeros(64, "float32"))
     module = fit(Gan(), d, watch, 30, batch=64)
     made = module.net(torch.randn(2000, 4)).detach().numpy()
     return fraction_skill(float(np.abs(made.mean(0) - [2.0, -1.5]).sum()), 3.5)

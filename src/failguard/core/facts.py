@@ -133,6 +133,8 @@ class TargetFacts:
         elements_per_sample: Numbers in the target of one sample.
         names_classes: They are whole numbers that name classes: inputs do not follow their order. ``None``: not known.
         samples: How many rows were looked at.
+        weigh_differently: In the training loss some samples count more than others, as by weights of classes, which
+            are not known to count in validation.
     """
 
     dtype: str | None = None
@@ -148,6 +150,7 @@ class TargetFacts:
     elements_per_sample: int | None = None
     names_classes: bool | None = None
     samples: int = 0
+    weigh_differently: bool = False
 
 
 @dataclass(slots=True)

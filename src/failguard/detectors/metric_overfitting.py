@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from failguard.core.event import Event
+from failguard.core.facts import Facts, TargetFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
 from failguard.core.observation import Observation
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MetricOverfitting"]
 
-SCORE = re.compile(
-    r"^(val|valid|validation|eval|dev|test)_?.*(acc|f1|auc|iou|dice|precision|recall|rouge|bleu|mcc|kappa)"
-)
+# Parts of the names of what is better when higher.
+SCORES = ("acc", "f1", "auc", "iou", "dice", "precision", "recall", "rouge", "bleu", "mcc", "kappa")
+VALIDATION_SCORE = re.compile(rf"^(val|valid|validation|eval|dev|test)_?.*({'|'.join(SCORES)})")
 RECENT_EPOCHS = 5
 LONG, LONGEST = 20, 60  # epochs since the best from which, and up to which, a longer look is taken as well
 
@@ -62,6 +63,11 @@ class MetricOverfitting:
     ``warning``; ``error`` once the validation loss has doubled, has lost a fifth of all progress, and the best epoch
     is 10 epochs back. Not while a score of validation (accuracy, F1, ...) has had its best value within 5 epochs:
     a net that gets surer of its mistakes may still make fewer of them.
+
+    Where samples or classes have weights in training only, the losses measure two things, and a model that turns to the
+    rare class gets worse by the one while it gets better by the other. Then the finding also needs a score, such as an
+    accuracy or AUC, that is logged for both, has risen by 0.02 in training since the best epoch, and has not risen in
+    validation.
 
     Judged is the monitored metric where lower is better, else ``val_loss``; and then not while the monitored score has
     improved within 3 epochs.
@@ -126,6 +132,16 @@ class MetricOverfitting:
             "most cannot be learned: up by a fifth of what was",
             epochs={"train_loss": decay(120, 1.08, 0.54, 3), "val_loss": _v(60, 60, 1.08, 0.9, 0.94)},
         ),
+        Example(
+            "classes weigh differently in training, and the score agrees",
+            epochs={
+                "train_loss": decay(40, 1.0, 0.05),
+                "val_loss": _v(12, 28, 0.9, 0.5, 0.8),
+                "accuracy": line(40, 0.6, 0.99),
+                "val_accuracy": [*line(12, 0.6, 0.8), *line(28, 0.8, 0.78)],
+            },
+            facts=Facts(target=TargetFacts(weigh_differently=True)),
+        ),
         Example("best in the first epoch", epochs={"train_loss": decay(20, 0.9, 0.01), "val_loss": line(20, 0.5, 1.5)}),
         Example("Keras names", epochs={"loss": decay(40, 1.0, 0.05), "val_loss": _v(12, 28, 0.9, 0.5, 0.8)}),
     )
@@ -186,6 +202,21 @@ class MetricOverfitting:
             "up by four percent of what is left, which is little of what was learned",
             epochs={"train_loss": decay(120, 1.0, 0.1, 3), "val_loss": _v(60, 60, 1.0, 0.33, 0.343)},
         ),
+        Example(
+            "classes weigh differently in training only: the score gets better",
+            epochs={
+                "train_loss": decay(16, 1.13, 0.57),
+                "val_loss": line(16, 0.235, 0.41),
+                "auc": line(16, 0.66, 0.81),
+                "val_auc": line(16, 0.68, 0.85),
+            },
+            facts=Facts(target=TargetFacts(weigh_differently=True)),
+        ),
+        Example(
+            "classes weigh differently in training only, and no score is known",
+            epochs={"train_loss": decay(16, 1.13, 0.57), "val_loss": line(16, 0.235, 0.41)},
+            facts=Facts(target=TargetFacts(weigh_differently=True)),
+        ),
         Example("no training loss", epochs={"val_loss": _v(12, 28, 0.9, 0.5, 0.8)}),
         Example("no validation", epochs={"train_loss": decay(40, 1.0, 0.05)}),
         Example("nothing measured"),
@@ -219,6 +250,8 @@ class MetricOverfitting:
         windows = [max(self.min_epochs, short // 2)] + ([min(since, LONGEST) // 2] if since >= LONG else [])
         m = next((m for m in windows if self._is_worse(t, v, best, m, scale)), None)
         if m is None:
+            return None
+        if history.facts.target.weigh_differently and not _a_score_agrees(history, int(epochs[best]), m):
             return None
         recent, t_recent = median(v[-m:].tolist()), median(t[-m:].tolist())
         t_best = _around(t, best)
@@ -282,7 +315,7 @@ def _improving_score(history: History) -> str | None:
     """A validation score, better where higher, whose best value is among its newest five; ``None`` where none is."""
     for name, series in history.epochs.items():
         values = [x for x in series.values.tolist() if math.isfinite(x)]
-        if not SCORE.search(name.lower()) or len(values) <= RECENT_EPOCHS:
+        if not VALIDATION_SCORE.search(name.lower()) or len(values) <= RECENT_EPOCHS:
             continue
         if max(values[-RECENT_EPOCHS:]) > max(values[:-RECENT_EPOCHS]):
             return name
@@ -322,6 +355,24 @@ def _validation_name(history: History) -> str | None:
     if best.mode == "max" and history.monitor in history.epochs and best.waited_epochs < 3:
         return None  # the score that the user cares about still improves
     return "val_loss"
+
+
+def _a_score_agrees(history: History, best_epoch: int, m: int) -> bool:
+    """Whether a score between 0 and 1 got better in training since an epoch, and did not in validation."""
+    import numpy as np
+
+    for name, train in history.epochs.items():
+        val = history.epochs.get(f"val_{name.removeprefix('train_')}")
+        is_score = any(word in name.lower() for word in SCORES)
+        if val is None or not is_score or "loss" in name or len(val) < m or len(train) < m:
+            continue
+        rises = []
+        for series in (train, val):
+            values, at = series.values, int(np.searchsorted(series.steps, best_epoch))
+            rises.append(median(values[-m:].tolist()) - median(values[max(at - 1, 0) : at + 2].tolist()))
+        if rises[0] > 0.02 and rises[1] <= 0.0:
+            return True
+    return False
 
 
 def _paired(

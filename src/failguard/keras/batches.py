@@ -60,7 +60,7 @@ class BatchReader:
         self._targets = TargetStatistics()
         self._inputs = InputStatistics()
         self._order = ClassOrder()
-        self._is_weighted = False
+        self._is_weighted = self._weigh_differently = False
         self._pace = ReadingPace(READ_IN_A_ROW, THEN_EVERY, budget)
         self._step = self._epoch = 0
         self.next_at: float = 0
@@ -85,12 +85,14 @@ class BatchReader:
                 facts.train_samples = facts.batch_size * facts.steps_per_epoch
         if weight is not None:  # a weighted loss has another floor
             self._is_weighted = True
+            self._weigh_differently = self._weigh_differently or _differ(arrays(weight))
         inputs, targets = arrays(x), arrays(y)
         if seen <= READ_AT_START and inputs:
             self._inputs.add(inputs)
             facts.inputs = self._inputs.facts()
         if seen <= COUNTED_BATCHES and len(targets) == 1 and len(keras.tree.flatten(y)) == 1:
             self._describe(inputs, targets[0])
+        facts.target.weigh_differently = self._weigh_differently
         if self.checks is not None:
             name = self.loss.kind if self.loss.takes_class_numbers else None
             classes = facts.output.shape[-1] if name is not None and facts.output.shape else None
@@ -187,6 +189,10 @@ class BatchReader:
     def _is_one_label_a_row(self) -> bool:
         """A binary cross-entropy over several columns has a prior for each of them."""
         return self.loss.kind != BINARY or self._targets.columns == 1
+
+
+def _differ(weights: list[Any]) -> bool:
+    return any(w.size > 1 and bool(w.min() < w.max()) for w in weights)
 
 
 def _batch_size(x: Any) -> int | None:

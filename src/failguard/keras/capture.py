@@ -64,7 +64,7 @@ class Capture:
         """
         if batch is None:
             self.wants_batch = False
-            self.notes.append("Batches are not seen, as under XLA (jit_compile=True).")
+            self.notes.append("Batches are not seen, as under XLA with several steps a call.")
             return
         plain = _arrays(batch)
         size = sum(leaf.nbytes for leaf in keras.tree.flatten(plain) if isinstance(leaf, np.ndarray))

@@ -132,6 +132,7 @@ class FitWatch:
             self._modes = self._guard.containment.run(
                 "modes", ModeWatch, self._model, self._facts.setup, lambda: tap.is_calling
             )
+        tap.peeks = self._reader is not None
         if tap.blind is None:
             self._guard.accounting.note_cadence("gradients", 1)
         if tap.blind is not None:
@@ -184,7 +185,12 @@ class FitWatch:
             guard.containment.run("capture", self._start_capture, built_in_step=True)
         elif self._capture is not None and self._capture.wants_batch and guard.failed_at is None:
             guard.containment.run("capture", self._capture.see, tap.batch(), newest)
-        if reader is None or guard.should_stop:
+        if reader is None:
+            return
+        if guard.should_stop:
+            if reader.is_at_start and not math.isinf(reader.next_at):
+                self._read_batch(reader, tap, newest)  # what is wrong with it may explain the stop
+                reader.next_at = math.inf
             return
         if newest >= reader.next_at:
             self._read_batch(reader, tap, newest)
@@ -196,8 +202,13 @@ class FitWatch:
             guard.containment.run("looking inside", self._inside.watch_units, tap)
         else:
             self._look_inside(rows, tap)
-        if self._capture is not None and self._capture.wants_batch and not guard.containment.retired("capture"):
+        captures = self._capture is not None and self._capture.wants_batch and not guard.containment.retired("capture")
+        if captures:
             tap.every_steps = 1
+        if tap.may_peek:
+            due_next = newest + tap.every_steps
+            looks = self._inside is not None and guard.accounting.internals.due(due_next + 1)
+            tap.peeks = captures or looks or due_next >= reader.next_at
 
     def _look_inside(self, rows: list[Row], tap: Tap) -> None:
         if self._inside is None or self._guard.should_stop:
@@ -225,7 +236,8 @@ class FitWatch:
     def _read_batch(self, reader: BatchReader, tap: Tap, step: int) -> None:
         batch = tap.batch()
         if batch is None:
-            reader.next_at, reader.is_at_start = math.inf, False
+            if not tap.may_peek:  # else it was another call that was due
+                reader.next_at, reader.is_at_start = math.inf, False
             return
         if reader.next_at == 0:  # only now is it known what layers add to the loss
             reader.loss = read_loss(self._model)

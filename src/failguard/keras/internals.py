@@ -40,7 +40,9 @@ class InsideFit:
         self._guard = guard
         self._facts = facts
         self._has_weights = keras.backend.backend() != "jax"
-        self._probe = Probe(model) if self._has_weights else None
+        # Where XLA runs on an accelerator, a forward pass without it would be slow and wait for the device.
+        is_near = not model.jit_compile or (facts.device or "cpu").startswith("cpu")
+        self._probe = Probe(model) if self._has_weights and is_near else None
         self._reading: Internals | None = None
         self._met_short_batch = False
         self._before: dict[str, Any] = {}

@@ -74,7 +74,7 @@ class Probe:
     """Runs a model on a few samples in inference mode, which draws no random numbers and changes no statistics.
 
     Only models that Keras built from layers are run: what a model of the user's own does in ``call`` is not known.
-    Under XLA no batch is kept, so there is nothing to run.
+    Under XLA only some batches are kept: those that are read.
     """
 
     def __init__(self, model: Any) -> None:

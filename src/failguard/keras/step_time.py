@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
@@ -14,9 +13,8 @@ from failguard.resources.windows import STEPS, Windows
 
 __all__ = ["StepTimer"]
 
-COST_S = 5e-6  # of a timed call; reading a variable of TensorFlow costs more
-TENSORFLOW_COST_S = 60e-6
-MOST_CALL_S = 1e-3  # of what TensorFlow takes from the call to the first operation
+COST_S = 5e-6  # of a timed call; taking a batch out of an iterator of TensorFlow costs more
+TENSORFLOW_COST_S = 150e-6
 
 
 class StepTimer:
@@ -24,9 +22,9 @@ class StepTimer:
 
     On torch, Keras fetches a batch between two calls: what lies there is waiting for data, callbacks that run at each
     batch included. On JAX the call takes it from an iterator, which is timed. On TensorFlow the compiled call does:
-    there the step notes the time at which its batch had come, without XLA and with one step a call; else waiting for
-    data is not known. What the call itself takes until then is the shortest such time of the run, 1 ms at most, and
-    does not count.
+    there the batch is taken before it and handed on. A mark within the compiled step would not do: where a single
+    thread runs the operations it may be set after most of them. With several steps a call waiting for data is not
+    known.
     """
 
     def __init__(self, model: Any, guard: Guard) -> None:
@@ -38,12 +36,10 @@ class StepTimer:
         self._guard = guard
         self._backend = keras.backend.backend()
         self._is_inside = self._backend == "tensorflow"
-        self._arrived: Any = None
-        self._call_s = MOST_CALL_S
-        self._patched: Any = None
+        self._peeking: Any = None
         wanted = guard.resources.limits is not None and int(model.steps_per_execution) == 1
         if wanted and self._is_inside:
-            wanted = not model.jit_compile and self._note_arrivals()
+            wanted = _has_one_device(model)
         self._windows = Windows(guard.step, wanted=wanted)
         self._wrapper: Any = None
         self._inner: Callable[..., Any] | None = None
@@ -57,9 +53,7 @@ class StepTimer:
         """Take everything off the model. Further calls do nothing."""
         self._close_window()
         self._windows.stop()
-        patched, self._patched = self._patched, None
-        if patched is not None and self._model.__dict__.get("train_step") is patched:
-            del self._model.__dict__["train_step"]
+        self._peeking = None
 
     def spoil(self) -> None:
         """An epoch ended, or a validation began: it is no part of a step."""
@@ -68,23 +62,30 @@ class StepTimer:
     def _open(self) -> None:
         model = self._model
         inner = self._inner = model.train_function
-        state = {"wait": 0.0, "began": 0.0, "ended": 0.0, "calls": 0.0}
+        state = {"wait": 0.0, "began": 0.0, "ended": 0.0, "calls": 0.0, "cost": 0.0}
 
         def timed(*args: Any) -> Any:
-            began, began_at = perf_counter(), time.time()
+            began = perf_counter()
+            is_ready = self._is_inside and self._guard.containment.run("timing steps", self._peek, args)
+            if self._is_inside and not is_ready:
+                self._close_window()
+                self._windows.stop()
+                return inner(*args)
+            state["cost"] += perf_counter() - began
+            began = perf_counter()
             if state["calls"] == 0.0:
                 state["began"] = began
             elif self._backend == "torch":
                 state["wait"] += began - state["ended"]
             elif self._backend == "jax":
                 args = tuple(_TimedIterator(a, state) if isinstance(a, Iterator) else a for a in args)
+            if self._is_inside:
+                args = self._handed_on(args, state)
             result = inner(*args)
             state["ended"] = perf_counter()
             state["calls"] += 1.0
             # The first gap is before the window: one call more than gaps.
             enough = STEPS if self._is_inside else STEPS + 1
-            if self._is_inside:
-                self._guard.containment.run("timing steps", self._count_arrival, state, began_at)
             if state["calls"] >= enough and self._wrapper is not None:
                 self._guard.containment.run("timing steps", self._finish, state)
             return result
@@ -97,7 +98,7 @@ class StepTimer:
         guard = self._guard
         total_s = state["ended"] - state["began"]
         guard.resources.time_steps({"data_wait": min(state["wait"], total_s)}, total_s, STEPS, max(guard.step - 1, 0))
-        cost_s = STEPS * (TENSORFLOW_COST_S if self._is_inside else COST_S)
+        cost_s = STEPS * (TENSORFLOW_COST_S if self._is_inside else COST_S) + state["cost"]
         guard.accounting.add_past("timing steps", cost_s)
         self._windows.closed(guard.step, cost_s, total_s)
 
@@ -109,33 +110,23 @@ class StepTimer:
 
     # TensorFlow
 
-    def _note_arrivals(self) -> bool:
-        """Have each step note when its batch had come. The operation comes last, so that random ones stay the same."""
-        import tensorflow as tf
+    def _peek(self, args: tuple[Any, ...]) -> bool:
+        """Get ready to take the next batches out of the iterator. Not where these are no plain tensors."""
+        from failguard.keras.peek_tensorflow import Peek
 
-        model = self._model
-        if tf.distribute.has_strategy() or type(model.distribute_strategy).__name__ != "_DefaultDistributionStrategy":
-            return False
-        original = model.train_step
-        if "train_step" in model.__dict__:  # somebody else's is in place
-            return False
-        with tf.device("CPU:0"):
-            arrived = self._arrived = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-
-        def train_step(data: Any) -> Any:
-            logs = original(data)
-            with tf.control_dependencies([t for t in tf.nest.flatten(data) if t is not None]), tf.device("CPU:0"):
-                arrived.assign(tf.timestamp())
-            return logs
-
-        self._patched = model.__dict__["train_step"] = train_step
+        iterator = args[0] if args else None
+        if self._peeking is None or not self._peeking.fits(iterator):
+            if not Peek.suits(iterator):
+                return False
+            self._peeking = Peek(iterator)
         return True
 
-    def _count_arrival(self, state: dict[str, float], began_at: float) -> None:
-        waited = float(self._arrived.numpy()) - began_at
-        if waited > 0:  # a step that was cut short has noted nothing
-            self._call_s = min(self._call_s, waited)
-            state["wait"] += waited - self._call_s
+    def _handed_on(self, args: tuple[Any, ...], state: dict[str, float]) -> tuple[Any, ...]:
+        """Time the next batch. At the end of the data the step is left to find that out by itself."""
+        began = perf_counter()
+        batch = self._peeking.take(args[0])
+        state["wait"] += perf_counter() - began
+        return args if batch is None else (self._peeking.iterator, *args[1:])
 
 
 class _TimedIterator(Iterator[Any]):
@@ -151,3 +142,11 @@ class _TimedIterator(Iterator[Any]):
             return next(self._inner)
         finally:
             self._state["wait"] += perf_counter() - began
+
+
+def _has_one_device(model: Any) -> bool:
+    import tensorflow as tf
+
+    return (
+        not tf.distribute.has_strategy() and type(model.distribute_strategy).__name__ == "_DefaultDistributionStrategy"
+    )

@@ -79,6 +79,8 @@ class Tap:
         applied: Variables that got a gradient in the newest step, in the order of :attr:`Row.gradient_norms`.
         is_calling: The train function runs, and is perhaps traced.
         without_gradient: Variables that an optimizer was given without one, known of every step.
+        peeks: Keep the batch of the next call after which something is due, where batches are not kept anyway.
+        may_peek: That is possible.
     """
 
     def __init__(self, model: Any, gate: Gate, containment: Containment, *, blind: str | None = None) -> None:
@@ -98,6 +100,7 @@ class Tap:
         self.applied: tuple[Any, ...] = ()
         self.without_gradient: tuple[Any, ...] = ()
         self.every_steps = 1
+        self.peeks = self.may_peek = False
         self.is_due = False
         self.steps_per_call = int(model.steps_per_execution)
         # With a loss scaler a bad gradient is normal, and the scaler skips the step by itself.

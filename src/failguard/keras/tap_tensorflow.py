@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from failguard.core.containment import Containment
+from failguard.keras.peek_tensorflow import Peek
 from failguard.keras.rows_tensorflow import CAPACITY, OutputRows, QueueRows, Rows, VariableRows
 from failguard.keras.tap import AROUND, Gate, Row, Tap
 
@@ -60,6 +61,7 @@ class TensorFlowTap(Tap):
             self._rows = OutputRows()
         else:
             self._rows = VariableRows(steps)
+        self.may_peek = self._xla and steps == 1
         self.drops = bool(gate) or self.is_scaled
         if self.is_scaled:
             self._gate = Gate()
@@ -69,6 +71,7 @@ class TensorFlowTap(Tap):
         self._cut_short = False
         self._batch_variables: list[Any] = []
         self._batch_layout: Any = None
+        self._peeking: Peek | None = None
         self._forget_step()
 
     def _forget_step(self) -> None:
@@ -238,6 +241,11 @@ class TensorFlowTap(Tap):
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run the train function, and catch what cut a bad step short."""
+        if self._xla:
+            self._batch_layout = None
+            # The call after which something is due.
+            if self.peeks and self.may_peek and self._untaken + 1 >= self.every_steps:
+                args = self._peeked(args)
         self.is_calling = True
         try:
             logs = function(*args)
@@ -259,6 +267,23 @@ class TensorFlowTap(Tap):
             if self._untaken > CAPACITY:  # nobody takes any more
                 self.take()
         return logs
+
+    def _peeked(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Under XLA a batch is known only if it is taken out of the iterator before the call.
+
+        Errors of the data pass through.
+        """
+        if self._peeking is None or not self._peeking.fits(args[0]):
+            self._contained(self._start_peeking, args[0])
+            if self._peeking is None:
+                self.may_peek = False
+                return args
+        batch = self._batch_layout = self._peeking.take(args[0])
+        return args if batch is None else (self._peeking.iterator, *args[1:])
+
+    def _start_peeking(self, iterator: Any) -> None:
+        self._peeking = None
+        self._peeking = Peek(iterator) if Peek.suits(iterator) else None
 
     def take(self, *, wait: bool = False) -> list[Row]:
         """The rows since the last time. The last one of a call that was cut short is the bad one."""
@@ -299,7 +324,7 @@ class TensorFlowTap(Tap):
 
     def batch(self) -> Any:
         """The newest batch."""
-        if self._eager or self._batch_layout is None:
+        if self._eager or self._xla or self._batch_layout is None:
             return self._batch_layout
         leaves = [tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in self._batch_variables]
         return tf.nest.pack_sequence_as(self._batch_layout, leaves)

@@ -84,7 +84,8 @@ def test_a_batch_of_bad_values_is_named_with_its_rows() -> None:
     _, report = fit(BAD, DataChecks())
     first = next(f for f in report.findings if f.code in ("loss.non_finite", "gradient.non_finite"))
     assert (first.where.tensor, first.where.batch, first.where.rows) == ("input", 2, (6, 26))
-    assert "of batch 2 holds a value that is not finite (rows 6, 26)" in report.diagnosis.causes[0].evidence[0]
+    assert report.root.code == "data.non_finite"
+    assert "batch 2: 2 values of NaN or Inf in the input (rows 6, 26)" in report.diagnosis.causes[0].evidence[0]
 
 
 def test_labels_that_the_loss_would_cut_are_named() -> None:
@@ -92,3 +93,53 @@ def test_labels_that_the_loss_would_cut_are_named() -> None:
     assert (finding.code, finding.where.tensor, finding.where.batch) == ("data.labels", "target", 0)
     assert "sparse_categorical_crossentropy cuts off" in finding.message
     assert found(fit(X, DataChecks(), y=Y.astype("float32"))[1]) == []
+
+
+def _compiled(**how: Any) -> Any:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.2), keras.layers.Dense(3, "softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", **how)
+    return model
+
+
+def test_under_xla_labels_beyond_the_outputs_are_the_root() -> None:
+    guard = FailGuard(sinks=[])
+    _compiled(jit_compile=True).fit(X, Y + 1, epochs=2, batch_size=32, verbose=0, callbacks=[guard])
+    assert guard.report.part_errors == []
+    assert guard.report.root is not None
+    assert guard.report.root.code == "data.labels"
+    assert guard.report.diagnosis.causes[0].code == "bad_labels"
+
+
+def test_a_bad_value_among_the_first_batches_is_the_root() -> None:
+    guard = FailGuard(sinks=[])
+    x = X.copy()
+    x[40, 2] = np.nan
+    _compiled().fit(x, Y, epochs=2, batch_size=32, verbose=0, shuffle=False, callbacks=[guard])
+    assert guard.report.status == "stopped"
+    assert guard.report.root is not None
+    assert (guard.report.root.code, guard.report.root.step) == ("data.non_finite", 1)
+
+
+@pytest.mark.parametrize("rows", [640, 600])  # without and with a short last batch
+def test_batches_read_under_xla_leave_training_the_same_and_compile_nothing_anew(rows: int) -> None:
+    weights, traced = [], []
+    for guards in ([], [FailGuard(sinks=[])]):
+        model = _compiled(jit_compile=True)
+        counts = [0]
+        original = model.train_step
+
+        def train_step(data: Any, counts: list[int] = counts, original: Any = original) -> Any:
+            counts[0] += 1
+            return original(data)
+
+        model.__dict__["train_step"] = train_step
+        model.fit(X[:rows], Y[:rows], batch_size=32, epochs=3, verbose=0, callbacks=guards)
+        weights.append(model.get_weights())
+        traced.append(counts[0])
+    assert guards[0].report.part_errors == []
+    assert guards[0].report.findings == []
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+    assert traced[0] == traced[1]

@@ -50,8 +50,11 @@ def test_a_corrupted_batch_stops_the_run_before_its_update(
     history = fit(model, _with_bad_input(data), guard, validation_data=data)
     report = guard.report
     assert report.status is Status.STOPPED
-    assert (_root(report).code, _root(report).step) == ("loss.non_finite", BAD)
+    # Under XLA with several steps a call no batch is read.
+    code = "loss.non_finite" if "jit_compile" in compiling and len(compiling) > 1 else "data.non_finite"
+    assert (_root(report).code, _root(report).step) == (code, BAD)
     assert (_root(report).where.tensor, _root(report).where.batch) == ("input", BAD)
+    assert next(f.step for f in report.findings if f.code == "loss.non_finite") == BAD
     assert [a.what for a in report.actions] == ["stop", "drop_update"]
     assert all_finite(model)
     assert len(history.history["loss"]) == 1
@@ -84,7 +87,7 @@ def test_under_observe_nothing_is_done(data: Any, make_model: Any, make_guard: A
     fit(model, _with_bad_input(data), guard)
     report = guard.report
     assert not report.facts.drops_bad_updates
-    assert (_root(report).code, _root(report).step) == ("loss.non_finite", BAD)
+    assert (_root(report).code, _root(report).step) == ("data.non_finite", BAD)
     assert report.actions == []
     assert report.progress.steps == 20
     assert not all_finite(model)

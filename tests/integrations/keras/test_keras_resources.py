@@ -56,17 +56,20 @@ def run(backend: str, *, guarded: bool = True, compiling: str = "{}") -> dict[st
     return {words[0]: words[1:] for words in (line.split() for line in done.stdout.splitlines()) if words}
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "torch", "jax"])
-def test_waiting_for_data_is_seen_and_nothing_is_perturbed(backend: str) -> None:
-    found: Any = run(backend)
+@pytest.mark.parametrize(
+    ("backend", "compiling"),
+    [("tensorflow", "{}"), ("tensorflow", "{'jit_compile': True}"), ("torch", "{}"), ("jax", "{}")],
+)
+def test_waiting_for_data_is_seen_and_nothing_is_perturbed(backend: str, compiling: str) -> None:
+    found: Any = run(backend, compiling=compiling)
     share, _, validation = found["share"]
     # Batches are made in the background: on a busy machine the steps are slow too, and hardly wait.
     assert float(share) > 0.05
     assert float(validation) > 0
-    assert found["weights"] == run(backend, guarded=False)["weights"]
+    assert found["weights"] == run(backend, guarded=False, compiling=compiling)["weights"]
 
 
-def test_under_xla_waiting_is_not_known_and_the_rest_is() -> None:
-    found: Any = run("tensorflow", compiling="{'jit_compile': True}")
+def test_with_several_steps_a_call_waiting_is_not_known_and_the_rest_is() -> None:
+    found: Any = run("tensorflow", compiling="{'steps_per_execution': 4}")
     assert found["share"][0] == "None"
     assert float(found["share"][2]) > 0
