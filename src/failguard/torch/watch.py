@@ -84,7 +84,7 @@ class StepWatch:
         self.keeps_random = False
         self._inside: LookInside | None = None
         self._capture: Capture | None = None
-        self._starts_epoch = False
+        self._starts_epoch = True  # the first batch of a loop begins an epoch that nobody announces
         self._keep_statistics_at = math.inf
         self._chores_at = math.inf
         self._newest_optimizer: Any = None
