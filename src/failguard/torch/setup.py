@@ -147,7 +147,9 @@ class SetupWatch:
         facts.hidden = self._names(hidden)
 
         # Of several optimizers one may rest at first, as in the training of adversaries. Its step is not made then.
-        idle = [o for o in optimizers if self._idle_steps.get(id(o), 0) >= WAITED_UPDATES and not self._has_gradients(o)]
+        idle = [
+            o for o in optimizers if self._idle_steps.get(id(o), 0) >= WAITED_UPDATES and not self._has_gradients(o)
+        ]
         at_work = [o for o in optimizers if len(optimizers) == 1 or self._has_gradients(o) or o in idle]
         expected = [p for o in at_work for p in _parameters(o) if p.requires_grad]
         without = [p for p in expected if id(p) not in self._seen_leaves] if facts.gradient_checks else []
