@@ -105,6 +105,10 @@ class LookInside:
         """A batch begins: the update before it is made, or was skipped."""
         self._timed(self._begin_batch)
 
+    def look_away(self) -> None:
+        """A forward pass of our own is about to come: it is no evaluation."""
+        self._setup.drop_mode_handle()
+
     def close(self) -> None:
         """Take every hook off."""
         self._guard.containment.run(PART, self._inside.close)

@@ -95,7 +95,7 @@ class SetupWatch:
         self._judge_evaluation()
         self._epochs += 1
         if self._epochs > EVALUATIONS:
-            self._drop_mode_handle()
+            self.drop_mode_handle()
         elif self._mode_handle is None and self._modal and not is_compiled(self._model):
             self._mode_handle = self._modal[0].register_forward_pre_hook(TracelessHook(self._see_evaluation))
         if self._optimizers:  # layers may have been frozen, unfrozen or handed to an optimizer
@@ -114,7 +114,13 @@ class SetupWatch:
         """The run is over."""
         self._judge_evaluation()
         self.close()
-        self._drop_mode_handle()
+        self.drop_mode_handle()
+
+    def drop_mode_handle(self) -> None:
+        """Look at no more evaluations until the next epoch."""
+        if self._mode_handle is not None:
+            self._mode_handle.remove()
+            self._mode_handle = None
 
     # How it is done
 
@@ -228,11 +234,6 @@ class SetupWatch:
         if at_once and not self._has_evaluated_rightly:
             self._facts.evaluates_in_train_mode = True
         self._evaluated_after = set()
-
-    def _drop_mode_handle(self) -> None:
-        if self._mode_handle is not None:
-            self._mode_handle.remove()
-            self._mode_handle = None
 
 
 class _Carry:

@@ -388,6 +388,8 @@ class StepWatch:
         """See :meth:`failguard.core.host.Host.locate`."""
         batch, random = self._kept(finding.step)
         again = self._run_again
+        if self._inside is not None:
+            self._inside.look_away()
         return locate(
             finding,
             self._model,
