@@ -119,6 +119,11 @@ def root_code(*findings: Finding) -> str:
     return root.code
 
 
+def test_a_bad_value_in_the_data_explains_the_bad_loss_of_the_same_step() -> None:
+    loss = found("loss.non_finite", step=130, tensor="input")  # where it was located
+    assert root_code(loss, found("data.non_finite", WARNING, step=130, tensor="input")) == "data.non_finite"
+
+
 @pytest.mark.parametrize(
     ("findings", "root"),
     [

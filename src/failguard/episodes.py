@@ -16,9 +16,9 @@ _ENDINGS = ("run.exception", "run.interrupted", "metric.no_improvement")
 # Where a step meets values: weights and data, then the output, the loss, its gradient.
 _TENSOR_ORDER = {"weight": 0, "input": 0, "target": 0, "output": 1, "loss": 2, "gradient": 3}
 _CODE_ORDER = {
+    "data.non_finite": -2,
     "loss.divergence": -1,
     "loss.spike": -1,
-    "data.non_finite": -1,
     "loss.non_finite": 2,
     "gradient.non_finite": 3,
     "weights.non_finite": 4,

@@ -601,3 +601,22 @@ def test_tiny_updates_are_a_low_rate_whatever_the_rate_says(make_history, make_f
     epochs = {"val_loss": [2.31, 2.3, 2.31, 2.3]}
     history = make_history(around(2.3, 300), around(1.0, 300), epochs, optimizer=SGD, trivial_loss=2.3)
     assert diagnose([small, root], root, history, None).likely_cause == "learning_rate_too_low"
+
+
+@pytest.mark.parametrize(
+    ("rate", "norm", "causes"),
+    [
+        (1.0, 2.0, ["learning_rate_too_high", "dead_units"]),
+        (0.01, 2.0, ["dead_units", "bad_initialization"]),
+        (0.01, 0.0, ["bad_initialization", "dead_units"]),
+    ],
+    ids=["high rate", "usual rate", "zero weights"],
+)
+def test_what_made_units_dead(make_history, rate, norm, causes):
+    """The loss is calm, since a dead net puts out the same whatever it is shown: that speaks against nothing."""
+    root = Finding("activation.dead", Severity.WARNING, 120, 2, "Units are off.", evidence={"since_step": 50.0})
+    history = make_history(around(2.36, 300), optimizer=SGD | {"learning_rate": rate}, trivial_loss=2.3)
+    history.add_internals(Internals(0, layers=tuple(LayerReading(name, weight_norm=norm) for name in "abc")))
+    named = [c.code for c in diagnose([root], root, history, None).causes]
+    assert named[: len(causes)] == causes
+    assert ("learning_rate_too_high" in named) is (rate > 0.5)

@@ -63,6 +63,11 @@ def test_the_axis_of_a_softmax():
     assert wrong.output.activation_over_samples
     right = graph(F.nll_loss(net(nn.LogSoftmax(1))(X), CLASSES))
     assert not right.output.activation_over_samples
+    for dim in (0, 1):  # kept above 0 for the logarithm
+        p = net(nn.Softmax(dim))(X)
+        for kept in (p + 1e-9, p.clamp(min=1e-9), p.clamp(1e-9, 1.0)):
+            output = graph(F.nll_loss(torch.log(kept), CLASSES)).output
+            assert (output.activation, output.activation_over_samples) == ("log_softmax", dim == 0)
     one = graph(F.mse_loss(net(nn.Softmax(1), out=1)(X).squeeze(1), VALUES))
     assert one.output.activation_units == 1
 
@@ -215,6 +220,39 @@ def test_parameters_without_gradient_or_optimizer():
     assert len(facts.without_gradient) == 2
     assert facts.without_gradient_share > 0.5
     assert facts.left_out == ()
+
+
+def adversaries(detach, *, clear_early=False, rests=False):
+    """Facts of a generator and a critic, each with an optimizer of its own."""
+    made, critic = nn.Linear(2, 3), nn.Linear(3, 1)
+    of_made, of_critic = torch.optim.SGD(made.parameters(), 0.01), torch.optim.SGD(critic.parameters(), 0.01)
+    watch = SetupWatch(nn.ModuleList([made, critic]), SetupFacts(), [of_made, of_critic])
+    for _ in range(40):
+        of_made.zero_grad()
+        of_critic.zero_grad()
+        fake = made(torch.randn(4, 2))
+        if rests:
+            fake = fake.detach()
+        critic(fake.detach() if detach else fake).mean().backward()
+        if clear_early:  # its step is made and its gradients are gone before we look
+            of_made.step()
+            of_made.zero_grad()
+        watch.see_update([of_made, of_critic], critic.weight)
+        of_critic.step()
+        if not rests and not clear_early:
+            of_made.step()
+    watch.finish()
+    assert not of_made._optimizer_step_pre_hooks
+    return watch._facts
+
+
+def test_an_optimizer_beside_others_that_steps_without_gradients():
+    facts = adversaries(detach=True)
+    assert len(facts.without_gradient) == 2
+    assert facts.gradient_checks >= 30
+    assert adversaries(detach=False).without_gradient == ()
+    assert adversaries(detach=False, clear_early=True).without_gradient == ()
+    assert adversaries(detach=True, rests=True).without_gradient == ()
 
 
 def test_updates_without_any_gradient():

@@ -12,6 +12,7 @@ from failguard.core.containment import Containment
 from failguard.core.decision import Action, Decision
 from failguard.core.facts import Facts, ModelFacts
 from failguard.core.finding import Finding, Severity
+from failguard.torch import FailGuard
 from failguard.torch.device import DeviceStepWatch
 from failguard.torch.readback import Readback
 from failguard.torch.watch import StepWatch, drop_gradients
@@ -254,6 +255,45 @@ def test_data_findings_go_to_the_guard():
     run = setup()
     batch(run, torch.full((4, 3), math.nan))
     assert [f.code for f in run.guard.found] == ["data.non_finite"]
+
+
+@pytest.mark.parametrize(
+    ("value", "code"), [(math.nan, "data.non_finite"), (1e7, "data.outliers"), (30.0, None)], ids=["nan", "far", "fine"]
+)
+def test_a_batch_that_was_passed_over_is_looked_at_when_its_loss_is_absurd(value, code):
+    run = setup()
+    for _ in range(60):
+        batch(run, torch.randn(8, 3))
+    assert run.watch._reader.next_at > run.guard.step  # the next batch would not be read
+    with torch.no_grad():
+        run.model.weight.fill_(0.5)
+    x = torch.randn(8, 3)
+    x[5, 1] = value
+    batch(run, x)
+    assert [(f.code, f.step, f.where.rows) for f in run.guard.found] == ([(code, 60, (5,))] if code else [])
+
+
+def test_a_loss_that_stays_high_is_looked_at_once():
+    run = setup()
+    looks = []
+    look_at = run.watch._reader.look_at
+    run.watch._reader.look_at = lambda *args: looks.append(args[1]) or look_at(*args)
+    for step in range(60):
+        batch(run, torch.randn(4, 3), scale=1e4 if step >= 40 else 1.0)
+    assert len(looks) <= 2
+    assert run.guard.found == []
+
+
+def test_a_loop_that_never_leaves_eval_mode_is_seen_in_its_first_epoch():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).eval()
+    with FailGuard(model, opt := torch.optim.SGD(model.parameters(), 0.1), sinks=[], memory=False) as guard:
+        for _ in range(5):
+            opt.zero_grad()
+            loss = model(torch.randn(8, 3)).square().mean()
+            loss.backward()
+            if guard.step(loss=loss):
+                opt.step()
+    assert "model.wrong_mode" in [f.code for f in guard.report.findings]
 
 
 # As on an accelerator

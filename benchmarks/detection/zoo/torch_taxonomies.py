@@ -202,3 +202,65 @@ def targets_on_another_scale(watch: Any, fault: bool, seed: int) -> float:
         d = d.with_(yv=12.0 * d.yv + 40.0)
     net = mlp(12, 32, 1)
     return r2(train(net, torch.optim.Adam(net.parameters(), 3e-3), d, watch, 15, mse), d)
+
+
+@fault_case(
+    "torch/generator-detached",
+    "gradient.missing weights.frozen",
+    "detached_graph",
+    also=STUCK + " " + STILL + " loss.divergence",
+)
+def generator_detached(watch: Any, fault: bool, seed: int) -> float:
+    """The generator's loss is computed from detached samples: its optimizer steps without a gradient."""
+    made, critic = mlp(4, 32, 2), mlp(2, 32, 1)
+    at = torch.tensor([1.5, -1.0])
+    of_made, of_critic = torch.optim.Adam(made.parameters(), 2e-3), torch.optim.Adam(critic.parameters(), 1e-3)
+    loss = F.binary_cross_entropy_with_logits
+    with watch.loop(nn.ModuleList([made, critic]), [of_made, of_critic]) as guard:
+        for _ in range(12):
+            for _ in range(50):
+                real, fake = at + 0.6 * torch.randn(64, 2), made(torch.randn(64, 4))
+                of_critic.zero_grad()
+                on_real, on_fake = critic(real), critic(fake.detach())
+                (loss(on_real, torch.ones_like(on_real)) + loss(on_fake, torch.zeros_like(on_fake))).backward()
+                of_critic.step()
+                of_made.zero_grad()
+                out = critic(fake.detach() if fault else fake)
+                fooled = loss(out, torch.ones_like(out))
+                fooled.backward()
+                if guard.step(loss=fooled):
+                    of_made.step()
+                if guard.should_stop:
+                    break
+            guard.end_epoch()
+            if guard.should_stop:
+                break
+    off = (made(torch.randn(2000, 4)).mean(0) - at).abs().sum().item()
+    return fraction_skill(off, 2.5)
+
+
+@fault_case("torch/one-absurd-value", "data.outliers", "corrupted_batch", also=BLOWN + " " + WAKE)
+def one_absurd_value(watch: Any, fault: bool, seed: int) -> float:
+    """A single value of a row in the middle of an epoch is a sentinel of 1e7; the loss is finite there."""
+    d = sets.regression(seed)
+    if fault:
+        x = d.x.copy()
+        x[len(x) * 3 // 4, 3] = 1e7
+        d = d.with_(x=x)
+    net = mlp(12, 32, 1)
+    return r2(train(net, torch.optim.SGD(net.parameters(), 0.02), d, watch, 15, mse, shuffle=False), d)
+
+
+@fault_case("torch/softmax-over-samples", "model.output_mismatch", "output_activation_mismatch", also=STUCK)
+def softmax_over_samples(watch: Any, fault: bool, seed: int) -> float:
+    """softmax(dim=0) below log(p + 1e-9) and nll_loss; the model is used for one sample at a time."""
+    d = sets.digits(seed)
+
+    def loss(z: Any, y: Any) -> Any:
+        return F.nll_loss(torch.log(torch.softmax(z, 0 if fault else 1) + 1e-9), y)
+
+    net = mlp(64, 48, 10)
+    train(net, torch.optim.Adam(net.parameters(), 2e-3), d, watch, 12, loss)
+    with torch.no_grad():
+        p = torch.cat([torch.softmax(z[None], 0 if fault else 1) for z in net(torch.from_numpy(d.xv))]).numpy()
+    return accuracy_skill(p.argmax(1), d.yv)

@@ -99,6 +99,11 @@ class BatchChecks:
         if self._rows_a_batch is None:
             self._rows.add_training(inputs, epoch)
 
+    def add_values(self, inputs: Sequence[Any], targets: Sequence[Any], step: int, epoch: int) -> None:
+        """Look at the values of a batch alone, out of turn. For the arguments see :meth:`add`."""
+        for found in self._values(inputs, targets):
+            self._say(found, step, epoch)
+
     def add_rows(self, inputs: Sequence[Any], *, validation: bool = False) -> None:
         """Take in an even sample of the rows of the data, for :meth:`compare`.
 

@@ -28,6 +28,7 @@ class GradientMissing:
     - *No gradient*: parameters in an optimizer had none in any of ``min_checks`` updates or more. A *warning* where
       they are ``min_share`` of all that optimizers hold; else, as for an unused head, ``info``. So are modules that
       are not called at all, as experts that are never chosen, unless nothing is learned.
+      Of several optimizers one that rests is left alone; one whose step is made without any gradient is not.
     - *None at all*: from the start of the run on, every update leaves all weights as they are and finds no gradient
       anywhere, in ``min_checks`` of them; or every layer's gradient was exactly zero in all samples, three or more. A
       *warning*.

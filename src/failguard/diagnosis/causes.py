@@ -222,7 +222,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
             "metric.degenerate_predictions": 0.0,
             "loss.no_learning": 0.0,
         },
-        (inside.dead_layer,),
+        (inside.dead_layer, values.moderate_rate),
         r.revive_units,
         ("learning_rate",),
     ),
@@ -236,7 +236,7 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
             "activation.saturated": 1.0,
             "loss.no_learning": 0.0,
         },
-        (inside.dead_from_the_start, values.blown_up_by_weights),
+        (inside.dead_from_the_start, inside.weights_are_zero, values.blown_up_by_weights),
         r.initialize,
     ),
     CauseRow(

@@ -37,6 +37,7 @@ __all__ = [
     "unreachable_targets",
     "vanishing",
     "without_gradient",
+    "weights_are_zero",
     "wrong_mode",
 ]
 
@@ -193,6 +194,17 @@ def dead_from_the_start(case: Case) -> Clue | None:
         if finding is not None and _since(finding) < EARLY_STEPS and not case.rate_is_high:
             return Clue(2.0, f"the layer was {word} within the first {number(_since(finding) + 1)} steps")
     return None
+
+
+def weights_are_zero(case: Case) -> Clue | None:
+    """Every layer began with weights of zero. A last layer or an adapter often does, on purpose."""
+    readings = case.history.internals
+    if not readings or readings[0].step >= EARLY_STEPS:
+        return None
+    norms = [layer.weight_norm for layer in readings[0].layers]
+    if len(norms) < 2 or any(norm != 0.0 for norm in norms):
+        return None
+    return Clue(2.5, f"the weights of all {len(norms)} layers are zero at the start")
 
 
 def died_later(case: Case) -> Clue | None:

@@ -40,6 +40,8 @@ __all__ = [
     "training_was_fine",
 ]
 
+# Symptoms that make a loss calm themselves: it says nothing of what came before.
+STILL = ("activation.dead", "activation.saturated", "gradient.vanishing", "metric.degenerate_predictions")
 SURE_EXPLOSION = 1e4  # times the level, within a few steps
 LARGE_NORM = 100.0  # of gradients in the first steps, unclipped
 LARGE_INPUT = 30.0  # magnitude, as of data.scale
@@ -114,7 +116,7 @@ def loss_rose(case: Case) -> Clue | None:
         weight = 1.0 if approach.sudden else 2.0 + 0.5 * min(math.log10(max(ratio or 10.0, 1.0)), 3.0)
         span = f"over the last {count(approach.risen)} {approach.per}s" if approach.risen > 1 else "at once"
         return Clue(weight, f"the loss grew from {number(approach.level)} to {size}, {span}")
-    if approach.calm:
+    if approach.calm and case.root_code not in STILL:
         return Clue(
             -2.0, f"the loss was calm until then (last {number(approach.peak)}, level {number(approach.level)})"
         )

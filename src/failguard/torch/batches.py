@@ -184,6 +184,19 @@ class BatchReader:
             self.next_at = math.inf
         return [] if self.checks is None or is_elsewhere else self.checks.take()
 
+    def look_at(self, batch: Any, step: int, epoch: int) -> list[Finding]:
+        """Look for bad values in a training batch that something went wrong with. On a device it would be waited for.
+
+        Returns:
+            What is wrong with it.
+        """
+        first = next(tensors(batch), None)
+        if self.checks is None or first is None or first.device.type != "cpu":
+            return []
+        inputs, targets = split(batch)
+        self.checks.add_values(_arrays(inputs), _arrays(targets), step, epoch)
+        return self.checks.take()
+
     def look_before(self, training: Any, validation: Any = None) -> list[Finding]:
         """Look at the data before training.
 

@@ -123,6 +123,10 @@ class LookInside:
         if self._arrivals.is_waiting:
             self._timed(self._arrivals.take_in)
 
+    def look_away(self) -> None:
+        """A forward pass of our own is about to come: it is no evaluation."""
+        self._setup.drop_mode_handle()
+
     def close(self) -> None:
         """Take every hook off."""
         self._guard.containment.run(PART, self._inside.close)

@@ -163,8 +163,8 @@ def _describe(found: LossGraph, node: Any, root: Any, *, by_hand: str | None) ->
     output.is_negated = _is_negated(node, root)
     if below is None:
         return None
-    if found.name == "nll_loss" and _kind(below) == "Log" and _kind(_inputs(below)[0]) == "Softmax":
-        below = _inputs(below)[0]
+    if found.name == "nll_loss" and _kind(below) == "Log" and _kind(_above_zero(_inputs(below)[0])) == "Softmax":
+        below = _above_zero(_inputs(below)[0])
         _set_axis(output, below)
         output.activation, output.shape = "log_softmax", _shape(below)
         output.is_squashed_twice = _is_squashed(below)
@@ -360,6 +360,12 @@ def _skip(node: Any, kinds: tuple[str, ...] = SAME_VALUES) -> Any:
     while _kind(node) in kinds and len(_inputs(node)) == 1:
         node = _inputs(node)[0]
     return node
+
+
+def _above_zero(node: Any) -> Any:
+    """What is kept above 0 for a logarithm, as in ``log(p + 1e-9)`` and ``log(p.clamp(min=1e-9))``."""
+    is_kept = _kind(node) in ("Add", "Clamp", "ClampMin") and len(_inputs(node)) == 1
+    return _inputs(node)[0] if is_kept else node
 
 
 def _walk(root: Any) -> Iterator[Any]:

@@ -57,6 +57,8 @@ class SetupWatch:
         # Fine-tuning has frozen parts in eval mode, or normalization alone, but not what learns.
         self._learning = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
         self._handles: list[Any] = []
+        self._idle_steps: dict[int, int] = {}  # of optimizers beside others: steps that found no gradient
+        self._step_handles: list[Any] = []
         self._expected_since: dict[int, int] = {}
         self._call_handles: list[Any] = []
         self._uncalled: set[int] = set()
@@ -88,6 +90,8 @@ class SetupWatch:
         self._looks += 1
         if sentinel is not None and not self._handles:
             self._watch_carry(optimizers, sentinel)
+        if len(self._optimizers) > 1:
+            self._watch_idle_steps()
         self._settle()
         if self._looks >= CHECKED_UPDATES:
             self.is_done = True
@@ -100,7 +104,7 @@ class SetupWatch:
         self._judge_evaluation()
         self._epochs += 1
         if self._epochs > EVALUATIONS:
-            self._drop_mode_handle()
+            self.drop_mode_handle()
         elif self._mode_handle is None and self._modal and not is_compiled(self._model):
             self._mode_handle = self._modal[0].register_forward_pre_hook(TracelessHook(self._see_evaluation))
         if self._optimizers:  # layers may have been frozen, unfrozen or handed to an optimizer
@@ -109,16 +113,23 @@ class SetupWatch:
 
     def close(self) -> None:
         """Take every hook off. Further calls do nothing."""
-        for handle in (*self._handles, *self._call_handles):
+        for handle in (*self._handles, *self._step_handles, *self._call_handles):
             handle.remove()
         self._handles.clear()
+        self._step_handles.clear()
         self._call_handles.clear()
 
     def finish(self) -> None:
         """The run is over."""
         self._judge_evaluation()
         self.close()
-        self._drop_mode_handle()
+        self.drop_mode_handle()
+
+    def drop_mode_handle(self) -> None:
+        """Look at no more evaluations until the next epoch."""
+        if self._mode_handle is not None:
+            self._mode_handle.remove()
+            self._mode_handle = None
 
     # How it is done
 
@@ -150,18 +161,39 @@ class SetupWatch:
         facts.left_out_last = bool(left) and trainable[-1] is left[-1]
         facts.hidden = self._names(hidden)
 
-        # Of several optimizers one may rest at first, as in the training of adversaries.
-        at_work = [o for o in optimizers if len(optimizers) == 1 or self._has_gradients(o)]
+        # Of several optimizers one may rest at first, as in the training of adversaries. Its step is not made then.
+        idle = [
+            o for o in optimizers if self._idle_steps.get(id(o), 0) >= WAITED_UPDATES and not self._has_gradients(o)
+        ]
+        at_work = [o for o in optimizers if len(optimizers) == 1 or self._has_gradients(o) or o in idle]
         expected = [p for o in at_work for p in _parameters(o) if p.requires_grad]
         without = [p for p in expected if id(p) not in self._seen_leaves] if facts.gradient_checks else []
         for p in expected:  # since when a gradient is waited for: layers may be unfrozen while others train
             self._expected_since.setdefault(id(p), facts.gradient_checks)
+        for p in (p for o in idle for p in _parameters(o)):
+            self._expected_since[id(p)] = 0  # waited for at each of its steps
         waited = [p for p in without if facts.gradient_checks - self._expected_since[id(p)] >= WAITED_UPDATES]
         facts.without_gradient, facts.without_gradient_share = self._names(waited), _share(waited, self._held)
         facts.optimizers = len(optimizers)
         if waited and facts.gradient_checks < CHECKED_UPDATES and not self._call_handles:
             self._watch_calls(waited)
         facts.without_gradient_unused = bool(waited) and all(self._is_uncalled(p) for p in waited)
+
+    def _watch_idle_steps(self) -> None:
+        """Count the steps of optimizers that no gradient was seen of. Between two of our looks it may come and go."""
+        for optimizer in self._optimizers.values():
+            key = id(optimizer)
+            if key in self._idle_steps or self._has_gradients(optimizer):
+                continue
+            self._idle_steps[key] = 0
+            if hasattr(optimizer, "register_step_pre_hook"):
+                self._step_handles.append(optimizer.register_step_pre_hook(self._see_step))
+
+    def _see_step(self, optimizer: Any, *_: Any) -> None:
+        with_gradient = {id(p) for p in _parameters(optimizer) if p.grad is not None}
+        self._seen_leaves |= with_gradient
+        if not with_gradient:
+            self._idle_steps[id(optimizer)] += 1
 
     def _watch_calls(self, parameters: Sequence[Tensor]) -> None:
         """See whether the modules of these parameters take part in a forward pass at all."""
@@ -211,11 +243,6 @@ class SetupWatch:
         if at_once and not self._has_evaluated_rightly:
             self._facts.evaluates_in_train_mode = True
         self._evaluated_after = set()
-
-    def _drop_mode_handle(self) -> None:
-        if self._mode_handle is not None:
-            self._mode_handle.remove()
-            self._mode_handle = None
 
 
 class _Carry:

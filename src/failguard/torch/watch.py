@@ -35,6 +35,8 @@ __all__ = ["StepWatch", "drop_gradients", "parameters_of"]
 KEEP_STATISTICS_EVERY = 64  # steps between copies of the running statistics
 WEIGHED_STEPS = 64  # at least, between two looks at what ordinary steps cost
 IN_STEP_EVERY = 32  # steps between full gradient passes where several ranks must make them at the same step
+FAR_LOSS = 100.0  # times the largest loss of late, for the batch to be looked at out of turn
+LEVEL_DECAY, LEAST_LOOKS = 0.9, 8  # of what counts as of late: a full look at a step each
 
 RandomState = tuple[Tensor, Tensor | None]
 
@@ -86,7 +88,7 @@ class StepWatch:
         self.keeps_random = False
         self._inside: LookInside | None = None
         self._capture: Capture | None = None
-        self._starts_epoch = False
+        self._starts_epoch = True  # the first batch of a loop begins an epoch that nobody announces
         self._keep_statistics_at = math.inf
         self._chores_at = math.inf
         self._newest_optimizer: Any = None
@@ -98,6 +100,9 @@ class StepWatch:
         self.is_fine = False
         self._first_step = self._weighed_at = 0
         self._unweighed_s = self.quick_s = 0.0
+        self._loss_level = 0.0  # the largest loss of late, at full looks
+        self._loss_looks = 0
+        self._loss_limit = math.inf  # a loss above it: the batch is looked at
 
     def start(self, guard: Guard, facts: Facts, optimizers: Sequence[Any] = ()) -> None:
         """The run begins; the model is complete and on its device.
@@ -212,7 +217,8 @@ class StepWatch:
             together = value + self._quick_parameter.grad.sum().item()
         except Exception:  # noqa: BLE001 - the full look names what is wrong
             return False
-        if together - together != 0.0 or type(value) is not float:  # NaN or Inf somewhere, or no real number
+        # NaN or Inf somewhere, no real number, or a loss far beyond the usual
+        if together - together != 0.0 or type(value) is not float or value > self._loss_limit:
             return False
         self._loss = None
         self._has_loss = self.is_fine = True
@@ -377,6 +383,8 @@ class StepWatch:
         """See :meth:`failguard.core.host.Host.locate`."""
         batch, random = self._kept(finding.step)
         again = self._run_again
+        if self._inside is not None:
+            self._inside.look_away()
         return locate(
             finding,
             self._model,
@@ -448,10 +456,26 @@ class StepWatch:
             return
         if value - value != 0.0:  # NaN or Inf
             self._has_bad_loss = True
+            self._look_for_bad_values()
         elif self._has_loss:
             return
+        else:
+            if value > self._loss_limit:
+                self._look_for_bad_values()
+            self._loss_looks += 1
+            self._loss_level = max(abs(value), LEVEL_DECAY * self._loss_level)  # so one jump is looked at once
+            if self._loss_looks >= LEAST_LOOKS and self._loss_level > 0.0:
+                self._loss_limit = FAR_LOSS * self._loss_level
         self._has_loss = True
         self._guard.record_loss(value if factor == 1.0 else value * factor)
+
+    def _look_for_bad_values(self) -> None:
+        """Look at the batch whose loss is absurd, for it may have been passed over."""
+        batch, guard = self._batch, self._guard
+        if batch is not None:
+            found = guard.containment.run("looking at batches", self._reader.look_at, batch, guard.step, guard.epoch)
+            for finding in found or ():
+                guard.report_data(finding)
 
     def reject_loss(self, loss: Any) -> None:
         """Say once that a loss is none, and what to do about it."""

@@ -125,7 +125,7 @@ def test_the_rows_behind_a_bad_loss_are_named_wherever_the_batch_is() -> None:
     batches[18][0][[4, 9], 2] = float("inf")  # not among those that are read anyway
     _, report = train(batches)
     root = report.root
-    assert (root.code, root.where.tensor, root.where.batch, root.where.rows) == ("loss.non_finite", "input", 18, (4, 9))
+    assert (root.code, root.where.tensor, root.where.batch, root.where.rows) == ("data.non_finite", "input", 18, (4, 9))
     assert "(rows 4, 9)" in report.diagnosis.causes[0].evidence[0]
 
 
