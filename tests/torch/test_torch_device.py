@@ -98,7 +98,7 @@ def test_a_bad_batch_is_named_although_later_ones_were_trained_on(device):
     data = batches(20)
     data[6][0][3, 2] = math.nan
     report = run(data)
-    assert (report.root.code, report.root.step) == ("loss.non_finite", 6)
+    assert (report.root.code, report.root.step) == ("data.non_finite", 6)
     assert (report.root.where.tensor, report.root.where.batch) == ("input", 6)
     assert report.progress.steps <= 6 + LAG + 1
     assert report.status == "failed"  # the update could not be dropped, and no good weights were kept
