@@ -47,7 +47,8 @@ class MetricOverfitting:
     losses). Where the progress was less than the best loss, much of that cannot be learned:
     the share is then of their geometric mean, or of half the best loss if that is more. The *fall* is the median of the
     last ``m`` training losses below their median around the best epoch, as a share of that. The finding needs a rise
-    above ``min_rise``, a fall above ``min_fall``, and a median higher above the mean of the best epoch and its
+    above ``min_rise`` that has cost more than ``min_lost`` of the progress, for a task that is solved has a best loss
+    near nothing; a fall above ``min_fall``; and a median higher above the mean of the best epoch and its
     neighbours than noise explains: by more than ``sigma * (sqrt(2 ln n / 3) + noise_factor / sqrt(m))``. The first term
     is how far below its mean the lowest of ``n`` means of three lies by chance; the second allows for a test at every
     epoch. ``sigma`` is the noise from epoch to epoch (:func:`failguard.core.statistics.noise`). The fall must be above
@@ -77,7 +78,7 @@ class MetricOverfitting:
 
     Attributes:
         min_epochs: Least epochs since the best one.
-        min_rise, min_fall, noise_factor: See above.
+        min_rise, min_fall, noise_factor, min_lost: See above.
 
     Source: the rule is ours. Settings fitted by ``python -m benchmarks.detection.curves`` on one half of the 419
     simulated curves of Li et al., "Keeping Deep Learning Models in Check: A History-Based Approach to Mitigate
@@ -88,6 +89,7 @@ class MetricOverfitting:
     min_rise: float = 0.06
     min_fall: float = 0.1
     noise_factor: float = 6.0
+    min_lost: float = 0.025
 
     code: ClassVar[str] = "metric.overfitting"
     events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
@@ -199,6 +201,13 @@ class MetricOverfitting:
             epochs={"train_loss": decay(40, 2.3, 1e-4, 20), "val_loss": noisy(decay(40, 2.3, 0.03, 20), 0.1)},
         ),
         Example(
+            "solved: a hundred times its best, which is next to nothing",
+            epochs={
+                "train_loss": decay(60, 2.3, 1e-5, 5),
+                "val_loss": [*decay(20, 2.3, 3e-4, 3), *line(40, 3e-4, 0.05)],
+            },
+        ),
+        Example(
             "up by four percent of what is left, which is little of what was learned",
             epochs={"train_loss": decay(120, 1.0, 0.1, 3), "val_loss": _v(60, 60, 1.0, 0.33, 0.343)},
         ),
@@ -248,7 +257,7 @@ class MetricOverfitting:
         scale = unit * math.sqrt(min(max(progress / unit, 0.25), 1.0))
         short = min(since, 10)
         windows = [max(self.min_epochs, short // 2)] + ([min(since, LONGEST) // 2] if since >= LONG else [])
-        m = next((m for m in windows if self._is_worse(t, v, best, m, scale)), None)
+        m = next((m for m in windows if self._is_worse(t, v, best, m, scale, progress)), None)
         if m is None:
             return None
         if history.facts.target.weigh_differently and not _a_score_agrees(history, int(epochs[best]), m):
@@ -278,12 +287,12 @@ class MetricOverfitting:
         where = Where(tensor=name)
         return Finding(self.code, severity, observation.step, observation.epoch, message, where, evidence)
 
-    def _is_worse(self, t: Floats, v: Floats, best: int, m: int, scale: float) -> bool:
+    def _is_worse(self, t: Floats, v: Floats, best: int, m: int, scale: float, progress: float) -> bool:
         """Whether the last ``m`` validation losses are above the best, and training losses below, beyond noise."""
         lowest, recent, t_recent = float(v[best]), median(v[-m:].tolist()), median(t[-m:].tolist())
         t_best = _around(t, best)
         rise, t_fall = (recent - lowest) / scale, (t_best - t_recent) / (abs(t_best) or 1.0)
-        if not (rise > self.min_rise and t_fall > self.min_fall):
+        if not (rise > self.min_rise and t_fall > self.min_fall and recent - lowest > self.min_lost * progress):
             return False
         is_long = m >= LONG // 2
         level, count = _level(v, best, m)
