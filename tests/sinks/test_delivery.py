@@ -390,13 +390,12 @@ def test_user_info_of_the_store_reaches_no_sink(make_report: Any) -> None:
 
 
 def test_no_thread_is_left_after_many_runs(make_report: Any) -> None:
-    before = threading.active_count()
     for i in range(20):
         delivery = Delivery([LocalRecord(), Collects()], Containment())
         delivery.start(make_report(record_id=f"run-{i}"))
         delivery.progress(make_report(record_id=f"run-{i}"))
         delivery.finish(make_report(Status.COMPLETED, record_id=f"run-{i}"))
-    assert threading.active_count() == before
+    assert not delivery_threads()
 
 
 def test_a_run_that_never_ends_leaves_no_thread(make_report: Any, monkeypatch: pytest.MonkeyPatch) -> None:

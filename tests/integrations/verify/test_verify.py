@@ -141,7 +141,7 @@ def test_a_rate_too_high_is_verified_in_the_run(script: str) -> None:
 
 def test_a_failure_that_begins_late_is_taken_up_from_a_later_step() -> None:
     found = run(LIGHTNING, RATE="0.1", BREAK='x[16 * 75 + 3, 2] = float("nan")')
-    assert (found["root"], found["step"]) == ("loss.non_finite", 75)
+    assert (found["root"], found["step"]) == ("data.non_finite", 75)
     code, verified, evidence = found["causes"][0]
     assert (code, verified) == ("corrupted_batch", True)
     assert evidence[0].endswith("(from step 32 of the run on)") or evidence[0].endswith("(from step 64 of the run on)")
