@@ -29,6 +29,7 @@ class Symptom(str, Enum):
 
 _SYMPTOMS = {
     Symptom.EXPLODES: (
+        "data.non_finite",
         "loss.non_finite",
         "gradient.non_finite",
         "weights.non_finite",
