@@ -12,6 +12,7 @@ import keras
 from failguard.adapter import GuardCallback, hook
 from failguard.core.log import logger
 from failguard.errors import FailGuardError
+from failguard.keras.checkpoints import callbacks_of_fit
 from failguard.keras.fit_watch import FitWatch
 from failguard.keras.tap import tap_on
 
@@ -62,7 +63,8 @@ class FailGuard(GuardCallback, keras.callbacks.Callback):
         if guard is None:
             return
         self._watch = watch
-        guard.containment.run("start", watch.start, guard, self._on_error, self._left_behind)
+        callbacks = guard.containment.run("checkpoints", callbacks_of_fit) or ()
+        guard.containment.run("start", watch.start, guard, self._on_error, self._left_behind, callbacks)
 
     @hook
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,6 +20,7 @@ from failguard.keras.allocator import allocator_probe
 from failguard.keras.batches import BatchReader, arrays
 from failguard.keras.broadcast import broadcasts
 from failguard.keras.capture import Capture
+from failguard.keras.checkpoints import CheckpointWatch
 from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
 from failguard.keras.internals import InsideFit, learning_rate
 from failguard.keras.locate import locate
@@ -62,6 +63,7 @@ class FitWatch:
         self._capture: Capture | None = None
         self._wants_capture = False
         self._timer: StepTimer | None = None
+        self._checkpoints: CheckpointWatch | None = None
         self._modes: ModeWatch | None = None
         self._first_epoch: int | None = None
         self._has_seen_validation = False
@@ -74,13 +76,20 @@ class FitWatch:
         # JAX keeps the weights away from the model while an epoch runs.
         self._has_weights_in_epoch = keras.backend.backend() != "jax"
 
-    def start(self, guard: Guard, on_error: Callable[[BaseException], None], left_behind: Callable[[], None]) -> None:
+    def start(
+        self,
+        guard: Guard,
+        on_error: Callable[[BaseException], None],
+        left_behind: Callable[[], None],
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         """The fit begins: read the facts, start the guard, put the tap on.
 
         Args:
             guard: The guard.
             on_error: Called when a step raises, before the error goes on.
             left_behind: Called when a later fit finds this one still in place.
+            callbacks: Of the fit.
         """
         model = self._model
         self._guard, self._on_error = guard, on_error
@@ -103,6 +112,7 @@ class FitWatch:
         if self._facts.model.parameters is not None:
             guard.containment.run("capture", self._start_capture)
         self._timer = guard.containment.run("timing steps", StepTimer, model, guard)
+        self._checkpoints = guard.containment.run("checkpoints", CheckpointWatch, callbacks, guard, self._spoil_timer)
         guard.containment.run("tap", self._put_on_tap, left_behind)
         if self.tap is None:
             guard.note(
@@ -140,18 +150,18 @@ class FitWatch:
 
     def close(self) -> None:
         """Take the wrappers off."""
-        self._close_timer(outer=True)
+        if self._timer is not None:  # its wrapper lies around the tap's
+            self._guard.containment.run("taking the timer off", self._timer.close)
+        if self._checkpoints is not None:
+            self._guard.containment.run("checkpoints", self._checkpoints.close)
         if self._modes is not None:
             self._guard.containment.run("modes", self._modes.close)
         if self.tap is not None:
             self._guard.containment.run("taking the tap off", self.tap.uninstall)
-        self._close_timer(outer=False)
 
-    def _close_timer(self, *, outer: bool) -> None:
-        """The timer's wrapper lies around the tap's, its mark in the step within it."""
+    def _spoil_timer(self) -> None:
         if self._timer is not None:
-            take_off = self._timer.spoil if outer else self._timer.close
-            self._guard.containment.run("taking the timer off", take_off)
+            self._timer.spoil()
 
     # After a call of the train function: one batch, or steps_per_execution of them
 

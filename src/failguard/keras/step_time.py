@@ -21,10 +21,10 @@ class StepTimer:
     """For the calls of a window the train function is wrapped on the model; outside of windows nothing is in place.
 
     On torch, Keras fetches a batch between two calls: what lies there is waiting for data, callbacks that run at each
-    batch included. On JAX the call takes it from an iterator, which is timed. On TensorFlow the compiled call does:
-    there the batch is taken before it and handed on. A mark within the compiled step would not do: where a single
-    thread runs the operations it may be set after most of them. With several steps a call waiting for data is not
-    known.
+    batch included; elsewhere it is callbacks alone. On JAX the call takes its batch from an iterator, which is timed.
+    On TensorFlow the compiled call does: there the batch is taken before it and handed on. A mark within the compiled step
+    would not do: where a single thread runs the operations it may be set after most of them. With several steps a call
+    waiting for data is not known.
     """
 
     def __init__(self, model: Any, guard: Guard) -> None:
@@ -62,10 +62,10 @@ class StepTimer:
     def _open(self) -> None:
         model = self._model
         inner = self._inner = model.train_function
-        state = {"wait": 0.0, "began": 0.0, "ended": 0.0, "calls": 0.0, "cost": 0.0}
+        state = {"wait": 0.0, "began": 0.0, "ended": 0.0, "calls": 0.0, "cost": 0.0, "between": 0.0}
 
         def timed(*args: Any) -> Any:
-            began = perf_counter()
+            entered = began = perf_counter()
             is_ready = self._is_inside and self._guard.containment.run("timing steps", self._peek, args)
             if self._is_inside and not is_ready:
                 self._close_window()
@@ -75,10 +75,10 @@ class StepTimer:
             began = perf_counter()
             if state["calls"] == 0.0:
                 state["began"] = began
-            elif self._backend == "torch":
-                state["wait"] += began - state["ended"]
-            elif self._backend == "jax":
-                args = tuple(_TimedIterator(a, state) if isinstance(a, Iterator) else a for a in args)
+            else:
+                state["wait" if self._backend == "torch" else "between"] += entered - state["ended"]
+                if self._backend == "jax":
+                    args = tuple(_TimedIterator(a, state) if isinstance(a, Iterator) else a for a in args)
             if self._is_inside:
                 args = self._handed_on(args, state)
             result = inner(*args)
@@ -97,7 +97,10 @@ class StepTimer:
         self._close_window()
         guard = self._guard
         total_s = state["ended"] - state["began"]
-        guard.resources.time_steps({"data_wait": min(state["wait"], total_s)}, total_s, STEPS, max(guard.step - 1, 0))
+        parts_s = {"data_wait": min(state["wait"], total_s)}
+        if self._backend != "torch":
+            parts_s["callbacks"] = min(state["between"], total_s)
+        guard.resources.time_steps(parts_s, total_s, STEPS, max(guard.step - 1, 0))
         cost_s = STEPS * (TENSORFLOW_COST_S if self._is_inside else COST_S) + state["cost"]
         guard.accounting.add_past("timing steps", cost_s)
         self._windows.closed(guard.step, cost_s, total_s)

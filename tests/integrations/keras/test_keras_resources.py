@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +75,52 @@ def test_with_several_steps_a_call_waiting_is_not_known_and_the_rest_is() -> Non
     found: Any = run("tensorflow", compiling="{'steps_per_execution': 4}")
     assert found["share"][0] == "None"
     assert float(found["share"][2]) > 0
+
+
+def test_checkpoints_and_callbacks_have_their_part(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    import numpy as np
+
+    from failguard.keras import FailGuard
+
+    class Slow(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            time.sleep(0.004)
+
+    x = np.random.default_rng(0).normal(size=(960, 8)).astype("float32")
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    file = tmp_path / "weights" / "{epoch}.weights.h5"
+    saves = keras.callbacks.ModelCheckpoint(str(file), save_weights_only=True)
+    backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+    guard = FailGuard(sinks=[])
+    model.fit(x, x.sum(1), batch_size=8, epochs=2, verbose=0, callbacks=[saves, guard, Slow(), backup])
+    report = guard.report
+    assert report.part_errors == []
+    phases_s = report.resources["time"]["phases_s"]
+    assert phases_s["checkpoint"] > 0
+    assert phases_s["callbacks"] > 0.2
+    assert report.resources["checkpoint_bytes"] in {f.stat().st_size for f in tmp_path.rglob("*.h5")}
+    assert "_save_model" not in saves.__dict__
+    assert "_save_model" not in backup.__dict__
+
+
+def test_a_checkpoint_that_fails_is_an_error_of_its_own(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    import numpy as np
+
+    from failguard.keras import FailGuard
+
+    class Full(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]
+        def _save_model(self, epoch: int, batch: int | None, logs: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    guard = FailGuard(sinks=[])
+    saves = Full(str(tmp_path / "model.keras"))
+    with pytest.raises(OSError, match="No space left"), guard:
+        model.fit(np.ones((64, 2)), np.ones(64), verbose=0, callbacks=[saves, guard])
+    assert guard.report.part_errors == []
+    assert guard.report.diagnosis.causes[0].code == "disk_full"
+    assert "_save_model" not in saves.__dict__
