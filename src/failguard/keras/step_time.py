@@ -22,7 +22,7 @@ class StepTimer:
 
     On torch, Keras fetches a batch between two calls: what lies there is waiting for data, callbacks that run at each
     batch included; elsewhere it is callbacks alone. On JAX the call takes its batch from an iterator, which is timed.
-    On TensorFlow the compiled call does: there the batch is taken before it and handed on. A mark within the compiled step
+    On TensorFlow the compiled call does: there the batch is taken before it and handed on. A mark within the step
     would not do: where a single thread runs the operations it may be set after most of them. With several steps a call
     waiting for data is not known.
     """
