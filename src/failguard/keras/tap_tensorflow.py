@@ -18,6 +18,7 @@ from failguard.keras.tap import AROUND, Gate, Row, Tap
 __all__ = ["TensorFlowTap", "why_blind"]
 
 MARK = "failguard keeps this update from the weights"
+COLUMNS, LEAST_COLUMNS = 256, 16  # of a gradient that is summed
 PARTS = (None, "input", "target", "output")
 
 
@@ -132,18 +133,31 @@ class TensorFlowTap(Tap):
                     raise _CutShortError
                 return original(grads, *args, **kwargs)
             if self._xla:
-
-                def update() -> Any:
-                    original(grads, *args, **kwargs)
-                    return tf.constant(0.0)
-
-                self._part = tf.cond(fine, update, self._first_bad_part)
+                self._apply_where(fine, original, grads, args, kwargs)
                 return None
             with tf.control_dependencies(fine):
                 passed_on = _passed_on(grads)
             return original(passed_on, *args, **kwargs)
 
         return apply
+
+    def _apply_where(
+        self, fine: Any, original: Callable[..., Any], grads: list[Any], args: tuple[Any, ...], kwargs: Any
+    ) -> None:
+        """Make the update, and take it back where the values were not fine.
+
+        XLA makes one loop of an update and a choice between its result and what was before. A branch would keep it from
+        updating in place: it cost 5 to 14 % of a small step.
+        """
+        given = args[0] if args else kwargs.get("trainable_variables")
+        optimizer = self.optimizer
+        weights = list(optimizer._trainable_variables if given is None else given)
+        variables = [*weights, *optimizer.variables]
+        before = [tf.convert_to_tensor(v) for v in variables]
+        original(grads, *args, **kwargs)
+        for variable, old in zip(variables, before, strict=True):
+            variable.assign(tf.where(fine, tf.convert_to_tensor(variable), old))
+        self._part = tf.cond(fine, lambda: tf.constant(0.0), self._first_bad_part)
 
     def _is_inside(self) -> bool:
         """Whether this is the graph of the step. Tensors of a function compiled inside it are out of reach."""
@@ -164,7 +178,7 @@ class TensorFlowTap(Tap):
         """
         if self._half_squares is None:
             self._note_variables(grads, args, kwargs)
-            self._half_squares = _half_square_sums(grads)
+            self._half_squares = _half_square_sums(grads, self._xla)
             if self._half_squares and (self.is_scaled or getattr(self.optimizer, "loss_scale_factor", None)):
                 scale = tf.cast(self.optimizer.scale_loss(tf.constant(1.0)), tf.float32)
                 self._half_squares = tf.unstack(tf.stack(self._half_squares) / tf.square(scale))
@@ -330,15 +344,26 @@ class TensorFlowTap(Tap):
         return tf.nest.pack_sequence_as(self._batch_layout, leaves)
 
 
-def _half_square_sums(grads: list[Any]) -> list[Any]:
+def _half_square_sums(grads: list[Any], xla: bool) -> list[Any]:
     """Half the sum of squares of each gradient: float32, shape (). Of sparse ones the values, as Keras clips them."""
     parts = []
     for grad in grads:
         if grad is None:
             continue
         values = grad.values if isinstance(grad, tf.IndexedSlices) else tf.convert_to_tensor(grad)
-        parts.append(tf.nn.l2_loss(tf.cast(values, tf.float32)))
+        values = tf.cast(values, tf.float32)
+        parts.append(_half_square_sum_in_columns(values) if xla else tf.nn.l2_loss(values))
     return parts
+
+
+def _half_square_sum_in_columns(values: Any) -> Any:
+    """As ``l2_loss``, in the form that XLA can vectorize on a CPU, where it sums one by one in the given order."""
+    size = values.shape.num_elements()
+    columns = math.gcd(size, COLUMNS) if size else 0
+    if columns < LEAST_COLUMNS or size == columns:
+        return tf.nn.l2_loss(values)
+    sums = tf.reduce_sum(tf.square(tf.reshape(values, [-1, columns])), axis=0)
+    return 0.5 * tf.reduce_sum(tf.abs(sums))  # without the step between, XLA makes one sum of the two
 
 
 def _passed_on(grads: list[Any]) -> list[Any]:
