@@ -29,6 +29,7 @@ __all__ = ["MetricOverfitting"]
 SCORES = ("acc", "f1", "auc", "iou", "dice", "precision", "recall", "rouge", "bleu", "mcc", "kappa")
 VALIDATION_SCORE = re.compile(rf"^(val|valid|validation|eval|dev|test)_?.*({'|'.join(SCORES)})")
 RECENT_EPOCHS = 5
+LEAST_LOST = 0.025  # of the progress; set by judgement
 LONG, LONGEST = 20, 60  # epochs since the best from which, and up to which, a longer look is taken as well
 
 
@@ -47,7 +48,7 @@ class MetricOverfitting:
     losses). Where the progress was less than the best loss, much of that cannot be learned:
     the share is then of their geometric mean, or of half the best loss if that is more. The *fall* is the median of the
     last ``m`` training losses below their median around the best epoch, as a share of that. The finding needs a rise
-    above ``min_rise`` that has cost more than ``min_lost`` of the progress, for a task that is solved has a best loss
+    above ``min_rise`` that has cost more than 2.5 % of the progress, for a task that is solved has a best loss
     near nothing; a fall above ``min_fall``; and a median higher above the mean of the best epoch and its
     neighbours than noise explains: by more than ``sigma * (sqrt(2 ln n / 3) + noise_factor / sqrt(m))``. The first term
     is how far below its mean the lowest of ``n`` means of three lies by chance; the second allows for a test at every
@@ -78,7 +79,7 @@ class MetricOverfitting:
 
     Attributes:
         min_epochs: Least epochs since the best one.
-        min_rise, min_fall, noise_factor, min_lost: See above.
+        min_rise, min_fall, noise_factor: See above.
 
     Source: the rule is ours. Settings fitted by ``python -m benchmarks.detection.curves`` on one half of the 419
     simulated curves of Li et al., "Keeping Deep Learning Models in Check: A History-Based Approach to Mitigate
@@ -89,7 +90,6 @@ class MetricOverfitting:
     min_rise: float = 0.06
     min_fall: float = 0.1
     noise_factor: float = 6.0
-    min_lost: float = 0.025
 
     code: ClassVar[str] = "metric.overfitting"
     events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
@@ -292,7 +292,7 @@ class MetricOverfitting:
         lowest, recent, t_recent = float(v[best]), median(v[-m:].tolist()), median(t[-m:].tolist())
         t_best = _around(t, best)
         rise, t_fall = (recent - lowest) / scale, (t_best - t_recent) / (abs(t_best) or 1.0)
-        if not (rise > self.min_rise and t_fall > self.min_fall and recent - lowest > self.min_lost * progress):
+        if not (rise > self.min_rise and t_fall > self.min_fall and recent - lowest > LEAST_LOST * progress):
             return False
         is_long = m >= LONG // 2
         level, count = _level(v, best, m)
