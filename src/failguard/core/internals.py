@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["ActivationReading", "Internals", "LayerReading", "PredictionReading"]
@@ -84,6 +85,22 @@ class PredictionReading:
     target_top_share: float | None = None
     spread: float | None = None
     target_spread: float | None = None
+
+    @classmethod
+    def of_counts(cls, predicted: Sequence[int], targets: Sequence[int]) -> PredictionReading:
+        """Of classes.
+
+        Args:
+            predicted, targets: How often each class was predicted, and is a target; zeros may be left out.
+        """
+        samples = sum(predicted)
+        return cls(
+            samples,
+            predicted_classes=sum(n > 0 for n in predicted),
+            top_share=max(predicted) / samples,
+            target_classes=sum(n > 0 for n in targets),
+            target_top_share=max(targets) / sum(targets),
+        )
 
 
 @dataclass(frozen=True, slots=True)

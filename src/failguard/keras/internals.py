@@ -131,8 +131,10 @@ class InsideFit:
         self._reading = reading
 
     def _end(self) -> None:
+        updates = (self._guard.optimizer_steps - self._started_at) / self._facts.accumulate_batches
+        if 0 < updates < 1:  # the weights have moved in one of so many batches
+            return
         reading, self._reading = self._reading, None
-        updates = self._guard.optimizer_steps - self._started_at
         if reading is None:
             return
         layers = list(reading.layers)

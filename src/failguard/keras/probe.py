@@ -160,14 +160,8 @@ def read_predictions(output: Any, target: Any, loss_name: str | None, takes: str
     wanted = wanted[wanted >= 0]
     if not len(classes) or not len(wanted):
         return None
-    predicted, targets = np.bincount(classes), np.bincount(wanted)
-    return PredictionReading(
-        len(classes),
-        predicted_classes=int((predicted > 0).sum()),
-        top_share=float(predicted.max()) / len(classes),
-        target_classes=int((targets > 0).sum()),
-        target_top_share=float(targets.max()) / len(wanted),
-    )
+    predicted, targets = (np.unique(c, return_counts=True)[1].tolist() for c in (classes, wanted))
+    return PredictionReading.of_counts(predicted, targets)
 
 
 def _noting(activation: Callable[..., Any], units: _Units) -> Callable[..., Any]:

@@ -53,11 +53,6 @@ def _read_classes(copies: list[Tensor]) -> PredictionReading | None:
     wanted = wanted[wanted >= 0]
     if not len(classes) or not len(wanted):
         return None
-    predicted, targets = torch.bincount(classes), torch.bincount(wanted)
-    return PredictionReading(
-        len(classes),
-        predicted_classes=int((predicted > 0).sum()),
-        top_share=float(predicted.max()) / len(classes),
-        target_classes=int((targets > 0).sum()),
-        target_top_share=float(targets.max()) / len(wanted),
-    )
+    counts = (torch.bincount(c) for c in (classes, wanted))
+    predicted, targets = (n[n > 0].tolist() for n in counts)
+    return PredictionReading.of_counts(predicted, targets)

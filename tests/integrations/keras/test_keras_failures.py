@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from failguard import Status
+from failguard.keras import FailGuard
 
 pytestmark = pytest.mark.framework
 
@@ -285,3 +286,17 @@ def test_raise_on_failure(data: Any, make_model: Any, make_guard: Any, fit: Any)
     assert "train_step" not in model.__dict__
     with pytest.raises(TrainingFailure), guard:
         fit(make_model(), _with_bad_input(data), guard)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_under_xla_a_bad_first_batch_leaves_the_optimizer_as_it_was(steps: int) -> None:
+    x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
+    y = x.sum(1)
+    x[3, 1] = np.nan
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=True, steps_per_execution=steps)
+    guard = FailGuard(sinks=[])
+    model.fit(x, y, batch_size=16, shuffle=False, verbose=0, callbacks=[guard])
+    assert guard.report.status is Status.STOPPED
+    assert all_finite(model)
+    assert all(np.isfinite(np.asarray(v)).all() for v in model.optimizer.variables)

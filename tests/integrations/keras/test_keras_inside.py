@@ -198,3 +198,27 @@ def test_other_losses_of_ones_own_are_not(loss):
     _, guard = fit(lambda: [Dense(16, "relu"), Dense(1)], loss, VALUES[:, 0], epochs=2)
     assert not guard.report.facts.output.is_broadcast
     assert guard.report.part_errors == []
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_weights_that_rest_between_accumulated_updates_are_not_frozen(jit, monkeypatch):
+    from failguard.guard import Guard
+
+    readings = []
+    record = Guard.record_internals
+
+    def recorded(self, reading, cost_s=0.0):
+        readings.append(reading)
+        record(self, reading, cost_s)
+
+    monkeypatch.setattr(Guard, "record_internals", recorded)
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(640, 8)).astype("float32")
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, "tanh"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(1e-2, gradient_accumulation_steps=4), "mse", jit_compile=jit)
+    guard = FailGuard(sinks=[])
+    model.fit(x, x.sum(1), batch_size=16, epochs=4, verbose=0, callbacks=[guard])
+    norms = [layer.update_norm for r in readings for layer in r.layers]
+    assert len(norms) >= 4
+    assert all(norm > 0 for norm in norms)
+    assert all(f.code != "weights.frozen" for f in guard.report.findings)
