@@ -289,7 +289,7 @@ def test_raise_on_failure(data: Any, make_model: Any, make_guard: Any, fit: Any)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_under_xla_a_bad_first_batch_leaves_the_optimizer_as_it_was(steps: int) -> None:
+def test_under_xla_a_bad_first_batch_leaves_the_optimizer_as_it_was(steps: int, all_finite: Any) -> None:
     x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
     y = x.sum(1)
     x[3, 1] = np.nan
