@@ -91,7 +91,7 @@ class Recorder:
         self._started_at = perf_counter()
         self._run = RunInfo(
             record_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
-            started_at=now.isoformat(timespec="seconds"),
+            started_at=now.isoformat(timespec="milliseconds"),
             framework=self._framework,
             experiment=redact(settings.experiment),
             run_name=redact(settings.run_name),

@@ -218,6 +218,7 @@ def test_the_run_is_in_the_index_of_its_store_and_shown_on_its_page(client: Any)
     assert "clip &lt;b&gt;[red]" in html
     assert "Seen before" in html
     (newest, _) = index.entries(outcome="failure")
+    assert newest.record_id == second.run.record_id, "both began in the same second"
     note = client.get_run(newest.run_id).data.tags["mlflow.note.content"]
     assert "Seen before: The same failure as in 1 earlier run" in note
     assert "<b>" not in note

@@ -153,7 +153,7 @@ class _Replay:
         report.environment = {}
         report.run = replace(
             report.run,
-            started_at="" if origin.started_at is None else origin.started_at.isoformat(timespec="seconds"),
+            started_at="" if origin.started_at is None else origin.started_at.isoformat(timespec="milliseconds"),
             experiment=redact(origin.experiment),
             run_name=redact(origin.run_name),
             mlflow_run_id=origin.mlflow_run_id,

@@ -15,7 +15,7 @@ class RunInfo:
 
     Attributes:
         record_id: Name of the local record's folder: start time and a random part.
-        started_at: ISO 8601 with time zone.
+        started_at: ISO 8601 with milliseconds, since runs of one second have an order too, and time zone.
         framework: ``"lightning"``, ``"keras"``, ``"torch"``, ``"python"`` for an experiment without a guard, or
             ``"log"`` for a finished log.
         experiment, run_name, hypothesis, approach: As the user gave them.

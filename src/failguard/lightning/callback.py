@@ -21,7 +21,7 @@ from failguard.lightning.step_time import StepTimer
 from failguard.torch.allocator import allocator_probe
 from failguard.torch.device import DeviceStepWatch
 from failguard.torch.loss_scale import loss_scale
-from failguard.torch.ranks import COMPARE_EVERY, of_each_rank
+from failguard.torch.ranks import COMPARE_EVERY, any_rank, of_each_rank, world_size
 from failguard.torch.watch import StepWatch, drop_gradients
 
 __all__ = ["FailGuard"]
@@ -395,7 +395,10 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
         guard = self._guard
         if self._has_agreed or guard is None:
             return
-        self._has_agreed = bool(trainer.strategy.reduce_boolean_decision(self._wants_stop, all=False))
+        if world_size() > 1:
+            self._has_agreed = any_rank(self._wants_stop, trainer.strategy.root_device)
+        else:  # ranks that torch.distributed does not know
+            self._has_agreed = bool(trainer.strategy.reduce_boolean_decision(self._wants_stop, all=False))
         if self._has_agreed:
             trainer.should_stop = True
             if not guard.should_stop:

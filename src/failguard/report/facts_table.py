@@ -7,7 +7,7 @@ from typing import Any
 
 from failguard.diagnosis.wording import count, number
 from failguard.report.run_report import RunReport
-from failguard.report.summary import duration, one_line, percent
+from failguard.report.text import duration, moment, one_line, percent
 
 __all__ = [
     "Rows",
@@ -44,7 +44,7 @@ def run_rows(report: RunReport) -> Rows:
         "Hypothesis": run.hypothesis,
         "Approach": run.approach,
         "Framework": run.framework,
-        "Started": run.started_at,
+        "Started": run.started_at and moment(run.started_at),
         "Resumed from a checkpoint": "yes" if run.resumed else None,
         "Record": run.record_id,
         "Failure fingerprint": report.fingerprint,

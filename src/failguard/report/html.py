@@ -21,6 +21,7 @@ from failguard.report.facts_table import (
 from failguard.report.resources import bill_rows, hang_texts, time_rows
 from failguard.report.run_report import RunReport
 from failguard.report.summary import block, cause_title, one_line, percent, summarize
+from failguard.report.text import moment
 from failguard.report.timeline import timeline
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["line"] = one_line
+    environment.filters["moment"] = moment
     environment.filters["percent"] = percent
     environment.filters["cause_title"] = cause_title
     return environment

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["block", "duration", "one_line", "percent"]
+__all__ = ["block", "duration", "moment", "one_line", "percent"]
 
 # Control characters could steer a terminal; marks of writing direction could make text read as something else.
 _STEERING = "\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _CONTROL = re.compile(f"[\x00-\x1f{_STEERING}]+")
 _CONTROL_IN_BLOCKS = re.compile(f"[\x00-\x08\x0b-\x1f{_STEERING}]+")
+_FRACTION = re.compile(r"(?<=:\d\d)\.\d+")  # of a second
 
 
 def one_line(text: str, limit: int = 600) -> str:
@@ -33,6 +34,11 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:,.1f} h"
+
+
+def moment(iso: str) -> str:
+    """A moment in ISO 8601, to the second."""
+    return _FRACTION.sub("", one_line(iso, 40))
 
 
 def percent(share: float) -> str:

@@ -104,7 +104,7 @@ def read_report(run_id: str, tracking_uri: str | None = None) -> RunReport:
         record = record_from_artifacts(text, "Read from MLflow. The local record of the run holds more.")
         record["run"] = {
             "record_id": run.data.tags.get("failguard.record", run_id),
-            "started_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+            "started_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="milliseconds"),
             "framework": run.data.tags.get("failguard.framework", ""),
             "experiment": client.get_experiment(experiment_id).name,
             "run_name": run.info.run_name,

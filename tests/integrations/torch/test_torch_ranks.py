@@ -167,3 +167,42 @@ def test_the_slow_rank_is_named_on_every_rank(tmp_path):
         ((code, slow, own_s),) = findings
         assert (code, slow) == ("run.straggler", 1.0)
         assert own_s > 0.01
+
+
+SLOW_TO_LET_GO = """
+import os, sys, tempfile
+import torch
+import torch.distributed as dist
+from failguard.torch.ranks import any_rank, of_each_rank
+
+def train(rank, folder, trial):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    cores = sorted(os.sched_getaffinity(0))
+    for thread in map(int, os.listdir("/proc/self/task")):
+        os.sched_setaffinity(thread, {cores[rank % len(cores)]})
+        if "gloo_runloop" in open(f"/proc/self/task/{thread}/comm").read():
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+    if trial % 4:
+        assert any_rank(rank == 1, torch.device("cpu"))
+    else:
+        assert of_each_rank(rank + 1.0, torch.device("cpu")) == [1.0, 2.0]
+
+torch.set_num_threads(1)
+for trial in range(12):
+    folder, ranks = tempfile.mkdtemp(dir=sys.argv[1]), []
+    for rank in range(2):
+        ranks.append(os.fork())
+        if ranks[-1] == 0:
+            train(rank, folder, trial)
+            sys.exit()
+    for pid in ranks:
+        assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gives threads of a backend no time, as Linux can")
+def test_a_process_ends_well_right_after_ranks_have_agreed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_TO_LET_GO, str(tmp_path)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
