@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from failguard.core.finding import Finding, Severity, Where
@@ -72,6 +74,44 @@ def test_a_finding_of_a_bad_outcome_opens_the_gate() -> None:
     episodes = Episodes()
     both = [found("gradient.vanishing", WARNING, step=30), found("loss.no_learning", step=99)]
     assert [f.severity for f in episodes.take_in(both)] == [WARNING, ERROR]
+
+
+def test_targets_that_a_loss_may_leave_out_are_evidence_until_it_does_not() -> None:
+    row = found("data.non_finite", WARNING, 7, tensor="target")
+    loss = found("loss.non_finite", ERROR, 7)
+    episodes = Episodes()
+    assert [f.severity for f in episodes.take_in([row])] == [INFO]
+    assert [(f.code, f.severity) for f in episodes.take_in([loss])] == [
+        ("data.non_finite", WARNING),
+        ("loss.non_finite", ERROR),
+    ]
+    at_once = Episodes().take_in([row, loss])
+    assert [f.severity for f in at_once] == [WARNING, ERROR]
+
+
+def test_masked_targets_are_no_reason_of_what_goes_wrong_much_later() -> None:
+    episodes = Episodes()
+    episodes.take_in([found("data.non_finite", WARNING, 7, tensor="target")])
+    assert [f.code for f in episodes.take_in([found("loss.non_finite", ERROR, 90)])] == ["loss.non_finite"]
+
+
+def test_rows_seen_before_training_come_in_some_step() -> None:
+    episodes = Episodes()
+    episodes.take_in([found("data.non_finite", WARNING, -1, tensor="target")])
+    assert len(episodes.take_in([found("loss.non_finite", ERROR, 90)])) == 2
+
+
+def test_bad_inputs_and_what_the_user_calls_an_error_pass() -> None:
+    assert Episodes().take_in([found("data.non_finite", WARNING, 7, tensor="input")])[0].severity is WARNING
+    assert Episodes().take_in([found("data.non_finite", ERROR, 7, tensor="target")])[0].severity is ERROR
+
+
+def test_classes_that_validation_has_are_no_nature_of_the_data() -> None:
+    rare = found("data.imbalance", WARNING, 7)
+    assert Episodes().take_in([rare])[0].severity is INFO
+    lost = replace(rare, evidence={"validation_share": 0.3, "since_step": 0.0})
+    assert Episodes().take_in([lost])[0].severity is WARNING
+    assert root_of([lost, found("metric.overfitting", WARNING, 90)]) is lost
 
 
 def test_an_ignored_outcome_opens_no_gate() -> None:

@@ -58,6 +58,9 @@ _SEEN_AFTER = {
 _CODE_ORDER |= {code: i - 40 for i, code in enumerate(_SETUP)} | {code: i - 20 for i, code in enumerate(_INSIDE)}
 # Raised only when learning goes badly as well: each of them is seen in healthy runs too.
 GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale", "metric.degenerate_predictions", "data.imbalance"}
+# But for those with evidence that leaves no doubt: classes rare in training but not in validation, layers that are
+# frozen as an initializer left them.
+_CERTAIN = ("validation_share", "untrained_layers")
 # Of these, what is seen inside while something is learned, by kinds that do not follow from each other.
 _STANDS_FOR = {
     "data.scale": "scale",
@@ -92,6 +95,9 @@ _DIVERGING = frozenset(
 # What makes validation worse than training by itself: training that sees less, or another kind of data or mode.
 _UNLIKE = ("model.output_mismatch", "model.wrong_mode", "data.unshuffled", "data.repeated_batch", "data.drift")
 
+# What follows from training data that lack classes.
+_OF_LOST_CLASSES = ("metric.overfitting", "metric.degenerate_predictions", "metric.no_improvement", "loss.no_learning")
+
 
 class Episodes:
     """Lets a symptom through once: when it is first reported, and again when it gets more severe.
@@ -108,6 +114,7 @@ class Episodes:
         """
         self._ignored = frozenset(check_finding_code(code) for code in ignore)
         self._worst: dict[str, Severity] = {}
+        self._bad_target: Finding | None = None  # that may be masked
         self._symptoms: dict[str, int] = {}  # kinds of what is wrong inside: 2 where several layers show it
 
     def take_in(
@@ -117,7 +124,8 @@ class Episodes:
 
         Symptoms inside the model are let through as ``info``, as evidence, until the outcome is bad: the loss says so,
         or a finding has. Where it is poor only, two symptoms that have nothing to do with each other have to agree, or
-        one has to be seen in several layers.
+        one has to be seen in several layers. Targets that are not finite are evidence until the loss of their step is
+        not finite either: a loss may leave them out on purpose.
 
         Args:
             found: The findings.
@@ -127,7 +135,7 @@ class Episodes:
         Returns:
             What is new, in the order given.
         """
-        found = [f for f in found if f.code not in self._ignored]
+        found = self._with_targets([f for f in found if f.code not in self._ignored])
         reported = {code for code, severity in self._worst.items() if severity is not Severity.INFO}
         reported |= {f.code for f in found if f.severity is not Severity.INFO}
         for finding in found:
@@ -139,13 +147,32 @@ class Episodes:
         is_bad = is_bad or (learning_is_poor and sum(self._symptoms.values()) >= 2)
         new = []
         for finding in found:
-            if finding.code in GATED and not is_bad:
+            if finding.code in GATED and not is_bad and finding.evidence.keys().isdisjoint(_CERTAIN):
                 finding = replace(finding, severity=Severity.INFO)
             worst = self._worst.get(finding.code)
             if worst is None or finding.severity.rank > worst.rank:
                 self._worst[finding.code] = finding.severity
                 new.append(finding)
         return new
+
+    def _with_targets(self, found: list[Finding]) -> list[Finding]:
+        """Findings, with bad targets as evidence only, or as the reason of what is not finite in their step."""
+        in_step = NON_FINITE_CODES - {"metric.non_finite"}
+        spoiled = {f.step for f in found if f.code in in_step and f.severity is not Severity.INFO}
+        waiting = self._bad_target
+        # Rows seen before training come in a step that is not known.
+        is_near = waiting is not None and (waiting.step < 0 or waiting.step in spoiled or waiting.step + 1 in spoiled)
+        if waiting is not None and spoiled and is_near:
+            self._bad_target = None
+            return [waiting, *found]
+        if spoiled or not self._worst.keys().isdisjoint(_BAD_OUTCOMES):
+            return found
+        for i, finding in enumerate(found):
+            is_target = finding.code == "data.non_finite" and finding.where.tensor == "target"
+            if is_target and finding.severity is Severity.WARNING:
+                self._bad_target = finding
+                found[i] = replace(finding, severity=Severity.INFO)
+        return found
 
 
 def root_of(findings: Sequence[Finding]) -> Finding | None:
@@ -209,6 +236,8 @@ def _order(finding: Finding) -> tuple[int, int, int]:
 def _explains(cause: Finding, consequence: Finding) -> bool:
     """Whether a finding can be the reason for one that came after it."""
     failing = cause.severity.rank >= Severity.ERROR.rank
+    if cause.code == "data.imbalance":
+        return "validation_share" in cause.evidence and consequence.code in _OF_LOST_CLASSES
     # Weights that moved before stand still because the rate is gone: that is no setup, and no reason by itself.
     if cause.code == "weights.frozen" and (cause.evidence.get("moved_before") or "rate_share" in consequence.evidence):
         return False

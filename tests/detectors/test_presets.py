@@ -64,6 +64,7 @@ STANDARD = MINIMAL | {
     "model.no_nonlinearity",
     "data.constant_feature",
     "data.drift",
+    "data.imbalance",
     "data.unshuffled",
     "data.scale",
     "resource.memory_growth",

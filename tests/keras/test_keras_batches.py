@@ -142,4 +142,4 @@ def test_odd_batches_do_no_harm(name: str) -> None:
     batch = _odd()[name]
     for step in range(20):
         assert reader.read(batch, step, 0) == []
-    assert reader.read_validation([batch[0]]) == []
+    assert reader.read_validation([(batch[0], batch[1] if len(batch) > 1 else None)]) == []

@@ -121,7 +121,7 @@ class TargetStatistics:
         facts = self.facts()
         return (facts.mean_absolute_deviation or 0.0) < LIGHT_TAILS * (facts.standard_deviation or 0.0)
 
-    def trivial_loss(self, kind: str, delta: float = 1.0) -> float | None:
+    def trivial_loss(self, kind: str, delta: float = 1.0, *, is_all: bool = False) -> float | None:
         """Least mean loss that one constant for each column (of the last dimension) can have.
 
         Args:
@@ -129,6 +129,7 @@ class TargetStatistics:
                 median. ``"huber"`` and ``"log_cosh"``: found by bisection. ``"binary"``: the cross-entropy of the
                 column means, -mean(m ln m + (1 - m) ln(1 - m)). ``"categorical"``: of the mean distribution.
             delta: Of ``"huber"``.
+            is_all: These are all the targets there are, in whatever order.
 
         Returns:
             ``None`` where it is not known: for targets that come sorted, for fewer than 64 samples, and for squares of
@@ -136,7 +137,7 @@ class TargetStatistics:
         """
         import numpy as np
 
-        if not self.is_known or not self.is_mixed or self._samples < LEAST_SAMPLES:
+        if not self.is_known or not (is_all or self.is_mixed) or self._samples < LEAST_SAMPLES:
             return None
         if kind == "squared" and self._has_heavy_tails():
             return None

@@ -99,6 +99,8 @@ class OutputFacts:
         shape, target_shape: Shapes for one batch as the loss got them, the samples first.
         is_broadcast: The two shapes differ and were broadcast to one that neither has.
         minimum, maximum: Over the batches looked at.
+        least_row_sum, greatest_row_sum: Of the probabilities of one sample, where the loss takes one distribution over
+            the classes for each.
         ignored_class: Class number that the loss leaves out, such as 255 in segmentation.
         is_negated: The loss is minus one that is never negative.
         is_squashed_twice: What goes into the last sigmoid or softmax has come out of another one.
@@ -114,6 +116,8 @@ class OutputFacts:
     is_broadcast: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    least_row_sum: float | None = None
+    greatest_row_sum: float | None = None
     ignored_class: int | None = None
     is_negated: bool = False
     is_squashed_twice: bool = False
@@ -216,6 +220,8 @@ class SetupFacts:
         maximizes: The optimizer was told to maximize.
         frozen: Parameters in an optimizer that do not require gradients.
         frozen_share: Their share of the scalars in optimizers.
+        untrained_frozen: Layers on the way to the output that are frozen and, after an epoch, as an initializer left
+            them, by name.
         trains_in_eval_mode: In training every dropout, batch normalization and layer that learns was in eval mode.
         mode_is_passed: The code itself says so at every call, as in ``layer(x, training=False)``.
         evaluates_in_train_mode: Dropout or batch normalization was in train mode in validation.
@@ -237,6 +243,7 @@ class SetupFacts:
     maximizes: bool = False
     frozen: tuple[str, ...] = ()
     frozen_share: float = 0.0
+    untrained_frozen: tuple[str, ...] = ()
     trains_in_eval_mode: bool = False
     mode_is_passed: bool = False
     evaluates_in_train_mode: bool = False
@@ -265,11 +272,14 @@ class Facts:
         drops_bad_updates: The step itself (compiled) keeps updates with bad gradients away from the weights.
         target_kind: ``"classes"``, ``"continuous"`` or ``None``.
         class_counts: Targets seen so far by class, for ``"classes"``.
+        validation_class_counts: The same of the validation targets looked at, all of them or at least some thousands.
         label_order: How mixed the labels come, ``None`` where there are no classes or too few samples were seen.
         trivial_loss: Loss of the best constant predictor. For cross-entropy from the targets seen (class-prior entropy
             in nats) or from the output width (ln of the number of classes); for squared and absolute errors the
             variance and the mean absolute deviation of the targets seen.
         trivial_loss_source: Which of these: ``"class_prior"``, ``"output_width"`` or ``"target_spread"``.
+        validation_trivial_loss: Loss of the best constant predictor on the validation targets, where all were seen and
+            it follows from their spread.
         device: ``"cpu"``, ``"cuda:0"``, ...
         world_size: Number of ranks.
         notes: Remarks for the report, such as why something cannot be measured.
@@ -298,9 +308,11 @@ class Facts:
     drops_bad_updates: bool = False
     target_kind: str | None = None
     class_counts: Mapping[int, int] = field(default_factory=dict)
+    validation_class_counts: Mapping[int, int] = field(default_factory=dict)
     label_order: LabelOrder | None = None
     trivial_loss: float | None = None
     trivial_loss_source: str | None = None
+    validation_trivial_loss: float | None = None
     device: str | None = None
     world_size: int = 1
     notes: list[str] = field(default_factory=list)

@@ -71,7 +71,7 @@ class LossDivergence:
     *Confirmed* (``error``), and then the cause of a stop under the standard policy: 29 of the last 32 losses are above
     that line and the level does not fall by 30 % from the first half of them to the second; or a blow-up: three losses
     in a row more than 10,000 units above the start (1,000 where the trivial predictor's loss is known), after which
-    none of the trainings below came to anything.
+    none of the trainings below came to anything; or one of them and then one that is not finite.
 
     How much is far depends on what is known, because a rising loss means little by itself in reinforcement learning, in
     adversarial training and for likelihoods (negative losses):
@@ -122,6 +122,7 @@ class LossDivergence:
             steps={"loss": [2.3, 850.0, 7e8, 2e6, 2e8, 2e23, math.nan]},
             facts=Facts(trivial_loss=2.303),
         ),
+        Example("one absurd batch, and then no number", steps={"loss": [*noisy([0.5] * 140, 0.1), 6e11, math.inf]}),
         Example("linear regression, rate above 2 / curvature", steps={"loss": [1.7**i for i in range(60)]}),
         Example(
             "after some learning",
@@ -213,7 +214,8 @@ class LossDivergence:
         return None
 
     def _check_steps(self, observation: Observation, losses: Series, trivial: float | None) -> Finding | None:
-        recent = [x for x in losses.recent(WINDOW).tolist() if math.isfinite(x)]
+        newest = losses.recent(WINDOW).tolist()
+        recent = [x for x in newest if math.isfinite(x)]
         early = [x for x in losses.first(3).tolist() if math.isfinite(x)]
         if len(recent) < 4 or not early:
             return None
@@ -226,7 +228,8 @@ class LossDivergence:
         scale = self._scale(losses, start, trivial)
         if scale is None:
             return None
-        if _longest_run(recent, above=scale.start + scale.blow_up * scale.unit) >= 3:
+        blown_up = scale.start + scale.blow_up * scale.unit
+        if _longest_run(recent, above=blown_up) >= 3 or (recent[-1] > blown_up and not math.isfinite(newest[-1])):
             return _finding(observation, Severity.ERROR, scale, max(recent), "blew up")
         if scale.factor is None:
             return None

@@ -65,7 +65,9 @@ class LossNoLearning:
     penalty, weights shrunk by decay or updates below 3e-5 of the weights explain it. It is ``info`` too where ``T`` is
     a spread of targets, training and validation lie within 10 % of it, the predictions vary, nothing of that kind
     explains it and validation has not lost what training gained: a regression that explains 2 % looks like one that
-    explains nothing. While the rate still rises from epoch to epoch nothing is said.
+    explains nothing. Where the spread of the validation targets is known, it decides: a certain gain over it
+    (:func:`failguard.detectors.loss_small_gain.gain_in_validation`) is ``info``, and no gain is none. While the rate
+    still rises from epoch to epoch nothing is said.
 
     *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
     frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
@@ -334,6 +336,8 @@ class LossNoLearning:
         }.get(facts.trivial_loss_source or "", "always predicting the class frequencies")
         message = f"After {updates} updates the training loss is {recent:.4g}"
         message += f" and the best validation loss was {min(val):.4g}" if val else ""
+        if val and is_spread and facts.validation_trivial_loss:
+            message += f" ({facts.validation_trivial_loss:.4g} for the mean of its targets)"
         best = min([recent, *val]) / trivial
         compared = "hardly better than" if best < 1.0 else "no better than" if best < 1.05 else "worse than"
         message += f", {compared} the {trivial:.4g} of {guess}."

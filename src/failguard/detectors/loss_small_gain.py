@@ -8,7 +8,7 @@ from failguard.core.history import History
 from failguard.core.label_counts import prior_error
 from failguard.core.statistics import losses_of_new_samples, median, noise
 
-__all__ = ["halves_apart", "is_held_back", "learned_a_little", "may_be_all"]
+__all__ = ["gain_in_validation", "halves_apart", "is_held_back", "learned_a_little", "may_be_all"]
 
 FEW_SAMPLES = 300  # of validation, where their number is not known
 ERRORS = 3.0  # a gain of fewer standard errors may be chance
@@ -18,6 +18,9 @@ STRONG_DROPOUT, STRONG_DECAY = 0.7, 1.0
 SHRUNK = 0.3  # of the first norm of the weights
 NEAR = (0.9, 1.1)  # of the spread of targets, which is taken from a part of them
 VARYING = 0.03  # of the targets' spread
+LEAST_VALIDATION = 100  # samples
+USUAL_SPREAD = 0.3  # of the predictions, times the targets', where it was not measured
+GAIN_ERRORS = 2.0  # standard errors
 CRAWLING = 3e-5  # median ratio of update to weight
 RATE_GONE = 1e-3  # of the highest rate
 
@@ -54,8 +57,11 @@ def may_be_all(history: History, trivial: float, recent: float, val: list[float]
     """Whether a regression at the spread of its targets works, so that the data may hold no more.
 
     Its predictions vary by more than 3 % of the targets' spread, nothing holds it back, and what training gained was
-    not lost again in validation, as where noise is learned by heart.
+    not lost again in validation, as where noise is learned by heart. Not where validation is known to gain nothing.
     """
+    gains = gain_in_validation(history, val)
+    if gains is not None:
+        return gains and not is_held_back(history)
     predictions = [reading.predictions for reading in history.internals if reading.predictions is not None]
     spreads = [(p.spread, p.target_spread) for p in predictions if p.spread is not None and p.target_spread][-3:]
     if not spreads or not NEAR[0] * trivial <= recent <= NEAR[1] * trivial or is_held_back(history):
@@ -65,6 +71,37 @@ def may_be_all(history: History, trivial: float, recent: float, val: list[float]
     if len(val) < 2 or max(val[-1], recent) > NEAR[1] * trivial:
         return False
     return val[-1] - min(val) <= max(0.5 * (trivial - recent), 0.01 * trivial)
+
+
+def gain_in_validation(history: History, val: list[float]) -> bool | None:
+    """Whether a regression predicts its validation targets better than their own mean does.
+
+    Over n samples the mean squared error of predictions that have nothing to do with the targets strays around its
+    expectation, which is above the targets' variance T, by about ``2 r T / sqrt(n)``, with r the spread of the
+    predictions over that of the targets: the standard deviation of ``-2 f y`` for independent f and y.
+
+    Args:
+        history: What was measured so far.
+        val: Finite validation losses, oldest first.
+
+    Returns:
+        ``True`` where the median of the newer half is below T by two such errors; ``False`` where it is not below T at
+        all and no epoch was by two errors; ``None`` in between, or where T is not known of 100 samples or more.
+    """
+    facts = history.facts
+    trivial, samples = facts.validation_trivial_loss, facts.validation_samples or 0
+    if trivial is None or trivial <= 0.0 or samples < LEAST_VALIDATION or len(val) < 3:
+        return None
+    own = [
+        p.spread / p.target_spread
+        for reading in history.internals
+        if (p := reading.predictions) is not None and p.spread is not None and p.target_spread
+    ]
+    error = 2.0 * min(median(own[-3:]) if own else USUAL_SPREAD, 1.0) / math.sqrt(samples) * trivial
+    now = median(val[-max(len(val) // 2, 2) :])
+    if now < trivial - GAIN_ERRORS * error:
+        return True
+    return False if now >= trivial and min(val) >= trivial - GAIN_ERRORS * error else None
 
 
 def is_held_back(history: History) -> bool:

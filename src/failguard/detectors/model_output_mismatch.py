@@ -21,6 +21,8 @@ __all__ = ["ModelOutputMismatch", "mismatch"]
 SHARE = 0.01  # of the targets that must be out of reach of the output
 NEVER_NEGATIVE = ("cross_entropy", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 TOLERANCE = 1e-3  # rounding of probabilities
+ROW_TOLERANCE = 0.02  # rounding of their sum, over many classes and in half precision
+ONE_DISTRIBUTION = ("categorical_crossentropy", "sparse_categorical_crossentropy")
 REGRESSIONS = (
     "mse_loss",
     "l1_loss",
@@ -51,7 +53,9 @@ class ModelOutputMismatch:
     - targets outside of 0 to 1 for a binary cross-entropy, or class numbers beyond the units of the output;
     - class numbers as the targets of a regression with one output: five classes or more whose mean inputs are clearly
       apart and follow the order of the numbers with a correlation below 0.5 (:mod:`failguard.core.class_order`);
-    - sigmoids under a categorical cross-entropy, or several classes at once in its targets;
+    - sigmoids under a categorical cross-entropy, outputs that do not add up to 1 for each sample, or several classes at
+      once in its targets;
+    - targets of 0 under a mean absolute percentage error, which divides by them;
     - minus a loss that is never negative, where a single optimizer minimizes it, or such a loss where it maximizes;
     - shapes such as ``(N, 1)`` and ``(N,)`` that broadcast to ``(N, N)``.
 
@@ -90,6 +94,25 @@ class ModelOutputMismatch:
                 loss_name="cross_entropy",
                 output=OutputFacts("linear", loss_takes="logits"),
                 setup=SetupFacts(optimizers=1, maximizes=True),
+            ),
+        ),
+        Example(
+            "classes that add up to anything",
+            steps={"loss": [1.0] * 9},
+            facts=Facts(
+                loss_name="sparse_categorical_crossentropy",
+                output=OutputFacts(
+                    None, loss_takes="probabilities", minimum=0.0, maximum=0.6, least_row_sum=0.1, greatest_row_sum=2.0
+                ),
+            ),
+        ),
+        Example(
+            "percentages of zeros",
+            steps={"loss": [1.0] * 9},
+            facts=Facts(
+                loss_name="mean_absolute_percentage_error",
+                output=OutputFacts("softmax", 10, loss_takes="values", shape=(32, 10)),
+                target=TargetFacts("float32", 0.0, 1.0, is_whole=True, is_one_hot=True, elements_per_sample=10),
             ),
         ),
         _run("logits as probabilities", OutputFacts("linear", loss_takes="probabilities", minimum=-3.0, maximum=4.0)),
@@ -235,7 +258,22 @@ def _probabilities(output: OutputFacts, target: TargetFacts, facts: Facts) -> tu
         return "output", f"The loss takes probabilities, but the output goes from {low:.3g} to {high:.3g}."
     if output.loss_takes == "log_probabilities" and high > TOLERANCE and output.activation != "log_softmax":
         return "output", f"The loss takes log-probabilities, which are at most 0, but the output goes up to {high:.3g}."
+    least, most = output.least_row_sum, output.greatest_row_sum
+    if facts.loss_name not in ONE_DISTRIBUTION or least is None or most is None:
+        return None
+    if least < 1.0 - ROW_TOLERANCE or most > 1.0 + ROW_TOLERANCE:
+        sums = f"{least:.3g} to {most:.3g}"
+        return "output", f"The loss takes a distribution over the classes, but those of a sample add up to {sums}."
     return None
+
+
+def _percentages(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
+    if facts.loss_name != "mean_absolute_percentage_error" or not _are_compared(output, target):
+        return None
+    has_zeros = target.is_whole and target.minimum is not None and target.minimum <= 0.0 <= (target.maximum or 0.0)
+    if not has_zeros or not (target.is_one_hot or target.minimum == 0.0):
+        return None
+    return "target", "A percentage error divides by the targets, and some of them are 0."
 
 
 def _reach(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[str, str] | None:
@@ -258,10 +296,13 @@ def _targets(output: OutputFacts, target: TargetFacts, facts: Facts) -> tuple[st
     if not _are_compared(output, target, classes="cross" in name and not name.startswith("binary")):
         return None
     if name.startswith("binary_cross") and (target.minimum < 0.0 or target.maximum > 1.0):
-        return "target", (
-            f"A binary cross-entropy takes targets from 0 to 1; these go from {target.minimum:.3g} to "
-            f"{target.maximum:.3g}."
-        )
+        span = f"from {target.minimum:.3g} to {target.maximum:.3g}"
+        if target.is_whole and target.minimum >= 0.0 and target.maximum - target.minimum >= 2.0:
+            return (
+                "target",
+                f"A binary cross-entropy tells two classes apart; these targets are numbers of classes, {span}.",
+            )
+        return "target", f"A binary cross-entropy takes targets from 0 to 1; these go {span}."
     shape, labels = output.shape, output.target_shape
     is_sparse = shape is not None and labels is not None and len(labels) < len(shape)
     # torch raises by itself on class numbers beyond the output, so that those of a batch would not be what it compared.
@@ -327,6 +368,7 @@ _RULES: tuple[Rule, ...] = (
     _logits,
     _squashed_twice,
     _class_numbers,
+    _percentages,
     _targets,
     _categorical,
     _reach,

@@ -13,6 +13,7 @@ from failguard.detectors.amp_scale_collapse import AmpScaleCollapse
 from failguard.detectors.base import Detector
 from failguard.detectors.data_constant_feature import DataConstantFeature
 from failguard.detectors.data_drift import DataDrift
+from failguard.detectors.data_imbalance import DataImbalance
 from failguard.detectors.data_scale import DataScale
 from failguard.detectors.data_unshuffled import DataUnshuffled
 from failguard.detectors.gradient_accumulating import GradientAccumulating
@@ -104,7 +105,7 @@ def detectors_for(settings: DetectorSettings) -> list[Detector]:
         if chosen != "minimal":
             found += _setup() + _inside()
             found += [LossSpike(), LossDivergence(), LossNoLearning(), LossPlateau()]
-            found += [LossOscillation(), MetricOverfitting(), DataDrift()]
+            found += [LossOscillation(), MetricOverfitting(), DataDrift(), DataImbalance()]
             found += _resources()
         found += [RunException(), RunInterrupted()]
         if chosen != "minimal":

@@ -26,18 +26,24 @@ class WeightsFrozen:
     parameters that require no gradient were handed to the optimizer and make up ``min_share`` of what it holds. A
     *warning*, raised only where nothing is learned as well: a frozen backbone is usual in fine-tuning.
 
+    Or ``untrained`` layers or more are frozen, and are after an epoch what an initializer left: no backbone, since
+    nothing has ever trained them (Keras; :mod:`failguard.keras.frozen`). A *warning* however well the others learn. A
+    single one may be a random projection.
+
     Evidence: ``unchanged_layers``, ``layers``, ``frozen_share_percent``, ``since_step``, ``moved_before`` (1: earlier
-    updates did change them, as before a schedule took the rate away).
+    updates did change them, as before a schedule took the rate away), ``untrained_layers``.
 
     Attributes:
         samples: See above.
         min_share: Share of the scalars, 0 to 1.
+        untrained: Layers.
 
-    Source: exact, no threshold but the two above.
+    Source: exact, no threshold but these.
     """
 
     samples: int = 3
     min_share: float = 0.5
+    untrained: int = 2
 
     code: ClassVar[str] = "weights.frozen"
     events: ClassVar[frozenset[Event]] = EVENTS
@@ -47,6 +53,11 @@ class WeightsFrozen:
             "all is frozen but the head",
             steps={"loss": [1.0] * 40},
             facts=Facts(setup=SetupFacts(frozen=("a.weight", "b.weight"), frozen_share=0.97)),
+        ),
+        Example(
+            "frozen as they were made",
+            epochs={"val_loss": [1.0]},
+            facts=Facts(setup=SetupFacts(untrained_frozen=("dense", "dense_1"))),
         ),
     )
     QUIET: ClassVar[Sequence[Example]] = (
@@ -62,6 +73,7 @@ class WeightsFrozen:
     def check(self, observation: Observation, history: History) -> Finding | None:
         """Look at the newest samples and at the setup."""
         setup = history.facts.setup
+        more: dict[str, float] = {}
         held = held_since(history, lambda r: None if (c := _counts(r)) is None else 2 * c[0] > c[1], self.samples)
         counts = _counts(held[1]) if held is not None else None
         if held is not None and counts is not None:
@@ -75,6 +87,11 @@ class WeightsFrozen:
             still, layers, since, moved = 0, 0, 0.0, False
             name = setup.frozen[0].rpartition(".")[0] or setup.frozen[0]
             text = f"{setup.frozen_share:.0%} of what the optimizer holds requires no gradient and cannot change."
+        elif len(setup.untrained_frozen) >= self.untrained:
+            still, layers, since, moved = 0, 0, 0.0, False
+            name = setup.untrained_frozen[0]
+            text = f"{len(setup.untrained_frozen)} layers are frozen as an initializer left them: nothing has trained them."
+            more["untrained_layers"] = float(len(setup.untrained_frozen))
         else:
             return None
         return Finding(
@@ -90,6 +107,7 @@ class WeightsFrozen:
                 "frozen_share_percent": 100.0 * setup.frozen_share,
                 "since_step": since,
                 "moved_before": float(moved),
+                **more,
             },
         )
 

@@ -72,7 +72,14 @@ def unreachable_targets(case: Case) -> Clue | None:
 def loss_does_not_fit(case: Case) -> Clue | None:
     """The loss takes something else than what it is given."""
     clear = _mismatch(
-        case, "takes probabilities", "takes log-prob", "categorical cross-ent", "wrong sign", "numbers of classes"
+        case,
+        "takes probabilities",
+        "takes a distribution",
+        "takes log-prob",
+        "categorical cross-ent",
+        "wrong sign",
+        "numbers of classes",
+        "percentage error",
     )
     if clear is not None:
         return _told(clear, 4.0)
@@ -163,8 +170,11 @@ def inputs_in_scale(case: Case) -> Clue | None:
 
 
 def frozen_in_optimizer(case: Case) -> Clue | None:
-    """Much of what the optimizer holds cannot change."""
-    share = case.facts.setup.frozen_share
+    """Much of what the optimizer holds cannot change, or layers were frozen before anything had trained them."""
+    setup = case.facts.setup
+    share, untrained = setup.frozen_share, setup.untrained_frozen
+    if _found(case, "weights.frozen") is not None and untrained:
+        return Clue(3.0, f"frozen layers are as an initializer left them, the first of {len(untrained)} {untrained[0]}")
     return Clue(3.0, f"{share:.0%} of what the optimizer holds requires no gradient") if share >= 0.5 else None
 
 

@@ -14,7 +14,7 @@ from failguard.core.label_counts import prior_error
 from failguard.core.statistics import losses_of_new_samples, median, train_loss_per_epoch
 from failguard.diagnosis.case import Case, Clue
 from failguard.diagnosis.clues_values import rate_words
-from failguard.diagnosis.config_lint import MOST_DROPOUT, clipping_limit
+from failguard.diagnosis.config_lint import MOST_DECAY, MOST_DROPOUT, clipping_limit
 from failguard.diagnosis.wording import count, number, times
 
 __all__ = [
@@ -51,6 +51,7 @@ MANY_PARAMETERS = 10.0  # per training sample: enough to memorise (Zhang et al. 
 FEW_PARAMETERS = 1.0
 FEW_TRAINABLE = 0.01  # share of the parameters
 ZERO_GRADIENT = 1e-12
+STRONG_PENALTY = {"L1": 0.01, "L2": MOST_DECAY}  # factor; recipes have 1e-5 to 1e-3
 SHRUNK = 0.3  # of the first norm of the weights; training seldom shrinks them
 LEARNED_SHARE = 0.85  # of a constant prediction's loss, on samples that were not seen before: there is signal
 FAR_OFF = 3.0  # times a constant prediction's loss; memorised noise gets there with time, not in the first epoch
@@ -256,6 +257,9 @@ def strong_regularization(case: Case) -> Clue | None:
     if decay is not None and decay >= 1.0:
         return Clue(3.5, f"weight decay {number(decay)} pulls the weights to zero")
     shrunk, penalty = case.weights_left, case.facts.model.weight_penalty
+    kind, _, factor = (penalty or "").partition(" ")
+    if kind and float(factor) >= STRONG_PENALTY[kind]:
+        return Clue(3.5, f"the penalty {penalty} pulls the weights to zero")
     if shrunk is not None and shrunk <= SHRUNK and (penalty or decay):
         what = f"the penalty {penalty}" if penalty else f"weight decay {number(decay or 0.0)}"
         return Clue(3.5, f"{what} has pulled the weights to {shrunk:.2g} of their first norm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding
 from failguard.core.label_counts import LabelCounts
 from failguard.core.reading_pace import ReadingPace
+from failguard.core.validation_targets import ValidationTargets
 from failguard.keras.loss import BINARY, LossFacts
 
 __all__ = ["BatchReader", "arrays", "non_finite_part", "non_finite_rows"]
@@ -102,11 +104,11 @@ class BatchReader:
             self.next_at = math.inf
         return [] if self.checks is None else self.checks.take()
 
-    def read_validation(self, inputs: Any) -> list[Finding]:
-        """Take in validation batches, and look for their rows among those of training.
+    def read_validation(self, batches: Iterable[tuple[Any, Any]] | None) -> list[Finding]:
+        """Take in the batches of the first validation, and look for their rows among those of training.
 
         Args:
-            inputs: The inputs of each batch, of any structure; ``None``: none that were not shown before.
+            batches: Inputs and targets of each, of any structure; ``None``: none that were not shown before.
 
         Returns:
             What was found.
@@ -114,12 +116,26 @@ class BatchReader:
         checks = self.checks
         if checks is None:
             return []
-        for x in inputs or ():
+        seen = ValidationTargets()
+        for x, y in batches or ():
             if not checks.wants_validation:
                 break
             checks.add_validation(arrays(x))
+            seen.add(arrays(y))
+        seen.is_whole = checks.wants_validation
+        if batches is not None:
+            self._settle_validation(seen)
         checks.compare(self._facts.train_samples, self._step, self._epoch)
         return checks.take()
+
+    def _settle_validation(self, seen: ValidationTargets) -> None:
+        """What the targets of the first validation tell."""
+        facts, loss = self._facts, self.loss
+        facts.validation_class_counts = seen.class_counts(facts.class_counts)
+        if seen.is_whole and seen.samples:
+            facts.validation_samples = seen.samples
+        if loss.spread is not None and loss.kind != BINARY and not self._is_weighted:
+            facts.validation_trivial_loss = seen.trivial_loss(loss.spread, loss.delta)
 
     def _describe(self, inputs: list[Any], target: Any) -> None:
         """Take the targets of a batch into the statistics."""

@@ -21,6 +21,7 @@ from failguard.keras.batches import BatchReader, arrays
 from failguard.keras.broadcast import broadcasts
 from failguard.keras.capture import Capture
 from failguard.keras.checkpoints import CheckpointWatch
+from failguard.keras.frozen import untrained_frozen
 from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
 from failguard.keras.internals import InsideFit, learning_rate
 from failguard.keras.locate import locate
@@ -30,7 +31,7 @@ from failguard.keras.output import read_output
 from failguard.keras.snapshot import BestWeights, MovingState, non_finite_variables
 from failguard.keras.step_time import StepTimer
 from failguard.keras.tap import Gate, Row, Tap, make_tap
-from failguard.keras.validation import validation_inputs
+from failguard.keras.validation import validation_batches
 from failguard.settings import Settings
 
 __all__ = ["FitWatch"]
@@ -66,7 +67,7 @@ class FitWatch:
         self._checkpoints: CheckpointWatch | None = None
         self._modes: ModeWatch | None = None
         self._first_epoch: int | None = None
-        self._has_seen_validation = False
+        self._has_seen_validation = self._has_seen_frozen = False
         self._in_epoch = False
         self._epoch_start = 0  # step at which the epoch began
         self._failing: Any = None
@@ -314,6 +315,10 @@ class FitWatch:
         self.settle()
         if self._facts.steps_per_epoch is None and guard.step > self._epoch_start:
             self._facts.steps_per_epoch = guard.step - self._epoch_start
+        if not self._has_seen_frozen:
+            self._has_seen_frozen = True
+            found = guard.containment.run("frozen layers", untrained_frozen, self._model)
+            self._facts.setup.untrained_frozen = found or ()
         metrics = {}
         for name, value in logs.items():
             try:
@@ -344,7 +349,7 @@ class FitWatch:
         reader = self._reader
         if reader is None or reader.checks is None:
             return
-        batches = None if self._has_seen_validation else validation_inputs(self._model)
+        batches = None if self._has_seen_validation else validation_batches(self._model)
         self._has_seen_validation = True
         for finding in reader.read_validation(batches):
             self._guard.report_data(finding)

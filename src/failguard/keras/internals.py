@@ -14,7 +14,7 @@ import numpy as np
 from failguard.core.facts import Facts
 from failguard.core.internals import Internals, LayerReading
 from failguard.guard import Guard
-from failguard.keras.probe import Probe
+from failguard.keras.probe import Probe, Seen
 from failguard.keras.tap import Row, Tap
 
 __all__ = ["InsideFit", "learning_rate"]
@@ -122,7 +122,7 @@ class InsideFit:
         if self._probe is not None and batch is not None:
             seen = self._probe.look(batch, self._guard.step - 1, self._facts.loss_name, self._facts.output.loss_takes)
             if seen is not None:
-                self._widen_range(seen.minimum, seen.maximum)
+                self._describe_output(seen)
                 reading = replace(reading, activations=seen.activations, predictions=seen.predictions)
         if not self._has_weights:
             guard.record_internals(reading, self._cost_s)
@@ -155,11 +155,19 @@ class InsideFit:
         setup.without_gradient = tuple(str(getattr(v, "path", v.name)) for v in without[:50])
         setup.without_gradient_share = sum(math.prod(v.shape) for v in without) / total if total else 0.0
 
-    def _widen_range(self, low: float, high: float) -> None:
-        output = self._facts.output
-        if math.isfinite(low) and math.isfinite(high):
-            output.minimum = low if output.minimum is None else min(output.minimum, low)
-            output.maximum = high if output.maximum is None else max(output.maximum, high)
+    def _describe_output(self, seen: Seen) -> None:
+        """Widen the ranges of what the model puts out."""
+        output, low, high = self._facts.output, seen.minimum, seen.maximum
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return
+        output.minimum = low if output.minimum is None else min(output.minimum, low)
+        output.maximum = high if output.maximum is None else max(output.maximum, high)
+        if seen.row_sums is not None:
+            least, most = seen.row_sums
+            output.least_row_sum = least if output.least_row_sum is None else min(output.least_row_sum, least)
+            output.greatest_row_sum = most if output.greatest_row_sum is None else max(output.greatest_row_sum, most)
+        if seen.over_samples:
+            output.activation, output.activation_over_samples = "softmax", True
 
 
 def _by_layer(variables: Sequence[Any]) -> dict[str, list[Any]]:

@@ -9,7 +9,7 @@ import keras
 from failguard.core.facts import OutputFacts
 from failguard.keras.loss import LossFacts
 
-__all__ = ["last_layer", "read_output"]
+__all__ = ["last_layer", "leaves", "read_output"]
 
 MOST_DEPTH = 8  # models within models
 SQUASHES = ("sigmoid", "softmax")
@@ -60,6 +60,14 @@ def last_layer(model: Any, depth: int = 0) -> Any:
         if type(last).__name__ in SAME_VALUES:
             return None
     return last_layer(last, depth + 1) if isinstance(last, keras.Model) else last
+
+
+def leaves(model: Any) -> list[Any]:
+    """The layers of a model, with those of models within it in their place."""
+    found = []
+    for layer in model.layers:
+        found.extend(leaves(layer) if isinstance(layer, keras.Model) else [layer])
+    return found
 
 
 def _activation(layer: Any) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from failguard.core.internals import ActivationReading, PredictionReading
 from failguard.keras.batches import arrays
-from failguard.keras.output import last_layer
+from failguard.keras.output import last_layer, leaves
 
 __all__ = ["Probe", "Seen"]
 
@@ -19,6 +19,7 @@ MOST_SAMPLES = 64
 WINDOW_BATCHES = 8  # in a row, at the start of a run
 LATER_BATCHES = 4  # some dozen steps apart
 FLAT = {"sigmoid": 6.0, "tanh": 3.0}  # beyond, the slope is below 1 % of its maximum
+SUM_ERROR = 1e-3  # of what adds up to 1
 PINNED_SHARE = 0.95  # of the samples, for a unit that counts as saturated
 
 
@@ -28,6 +29,8 @@ class Seen:
 
     Attributes:
         minimum, maximum: Of the outputs.
+        row_sums: The least and the greatest sum of a sample's outputs, where the loss takes one distribution for each.
+        over_samples: The outputs of each unit add up to 1 over the samples instead.
         predictions: Beside the targets, where the two can be compared.
         activations: Of the last batches, once there were enough of them.
     """
@@ -36,6 +39,8 @@ class Seen:
     maximum: float
     predictions: PredictionReading | None
     activations: tuple[ActivationReading, ...]
+    row_sums: tuple[float, float] | None = None
+    over_samples: bool = False
 
 
 @dataclass(slots=True)
@@ -116,7 +121,13 @@ class Probe:
         predictions = None
         if len(targets) == 1:
             predictions = read_predictions(outputs[0], targets[0][:MOST_SAMPLES], loss_name, takes)
-        return Seen(float(outputs[0].min()), float(outputs[0].max()), predictions, self._readings())
+        seen = Seen(float(outputs[0].min()), float(outputs[0].max()), predictions, self._readings())
+        if takes == "probabilities" and "categorical_crossentropy" in (loss_name or "") and outputs[0].ndim == 2:
+            rows, columns = (outputs[0].sum(axis=axis, dtype=np.float64) for axis in (1, 0))
+            seen.row_sums = float(rows.min()), float(rows.max())
+            is_one = np.abs(columns - 1.0).max() < SUM_ERROR and len(columns) > 1
+            seen.over_samples = bool(is_one and np.abs(rows - 1.0).max() > SUM_ERROR)
+        return seen
 
     def _readings(self) -> tuple[ActivationReading, ...]:
         seen = {name: units for name, units in self._units.items() if units.state is not None}
@@ -131,7 +142,7 @@ class Probe:
         """Have activations of hidden layers note what comes in, for one pass."""
         last = last_layer(self._model)
         patched = []
-        for layer in _leaves(self._model):
+        for layer in leaves(self._model):
             activation = layer.__dict__.get("activation")
             kind = getattr(activation, "__name__", None)
             if layer is last or kind not in ("relu", *FLAT):
@@ -170,13 +181,6 @@ def _noting(activation: Callable[..., Any], units: _Units) -> Callable[..., Any]
         return activation(x, *args, **kwargs)
 
     return noting
-
-
-def _leaves(model: Any) -> list[Any]:
-    found = []
-    for layer in model.layers:
-        found.extend(_leaves(layer) if isinstance(layer, keras.Model) else [layer])
-    return found
 
 
 def _functional() -> type:

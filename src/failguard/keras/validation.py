@@ -1,4 +1,4 @@
-"""The inputs of the validation data of a fit, where reading them again changes nothing."""
+"""The validation data of a fit, where reading them again changes nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 import keras
 
-__all__ = ["validation_inputs"]
+__all__ = ["validation_batches"]
 
 
-def validation_inputs(model: Any) -> Iterator[Any]:
-    """Batches of inputs, while a fit validates on arrays. Nothing for datasets and generators, which may have a state.
+def validation_batches(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Inputs and targets of each batch, while a fit validates on arrays.
+
+    Nothing for datasets and generators, which may have a state.
 
     Keras hands its callbacks no validation data; the model holds what iterates over it from the first validation of a
     fit to its end.
@@ -24,4 +26,5 @@ def validation_inputs(model: Any) -> Iterator[Any]:
     if type(adapter).__name__ != "ArrayDataAdapter" or getattr(adapter, "_shuffle", True):
         return
     for batch in adapter.get_numpy_iterator():
-        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        yield x, y

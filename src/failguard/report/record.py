@@ -148,10 +148,9 @@ def _facts(d: Mapping[str, Any]) -> Facts:
             parts[name] = _tuples(_make(kind, parts[name]))
         else:
             parts.pop(name, None)
-    counts = {int(k): int(v) for k, v in (parts.pop("class_counts", None) or {}).items()}
-    facts = _make(Facts, parts)
-    facts.class_counts = counts
-    return facts
+    for name in ("class_counts", "validation_class_counts"):
+        parts[name] = {int(k): int(v) for k, v in (parts.get(name) or {}).items()}
+    return _make(Facts, parts)
 
 
 def _tuples(facts: Any) -> Any:

@@ -17,6 +17,7 @@ from failguard.core.facts import Facts
 from failguard.core.finding import Finding
 from failguard.core.label_counts import LabelCounts
 from failguard.core.reading_pace import ReadingPace
+from failguard.core.validation_targets import ValidationTargets
 from failguard.torch.measure import is_finite
 
 __all__ = [
@@ -157,6 +158,7 @@ class BatchReader:
         self._targets = TargetStatistics()
         self._inputs = InputStatistics()
         self._order = ClassOrder()
+        self._validation: ValidationTargets | None = None  # of a first validation that has not been made use of
         self._later: list[tuple[int, int, Any]] = []
         self._flags: list[tuple[int, int, str, Tensor]] = []
         self.next_at: float = 0
@@ -213,20 +215,28 @@ class BatchReader:
         inputs, targets = split(training)
         self._settings.look_through(checks, _arrays(inputs), _arrays(targets))
         if validation is not None:
-            checks.add_rows(_arrays(split(validation)[0]), validation=True)
+            inputs, targets = split(validation)
+            checks.add_rows(_arrays(inputs), validation=True)
+            self._validation = ValidationTargets()
+            self._validation.add(_arrays(targets))
+            self._validation.is_whole = True
             checks.compare(batch_size(training), -1, 0)
         return checks.take()
 
     def read_validation(self, batch: Any) -> bool:
-        """Take in a validation batch: its rows are looked for among those of training.
+        """Take in a batch of the first validation: its rows are looked for among those of training.
 
         Returns:
             Whether there is room for more.
         """
         if self.checks is None or not self.checks.wants_validation:
             return False
-        self.checks.add_validation(_arrays(split(batch)[0]))
-        return self.checks.wants_validation
+        self._validation = self._validation or ValidationTargets()
+        inputs, targets = split(batch)
+        self.checks.add_validation(_arrays(inputs))
+        self._validation.add(_arrays(targets))
+        self._validation.is_whole = self.checks.wants_validation
+        return self._validation.is_whole
 
     def settle(self) -> list[Finding]:
         """Take in what was kept. Call where waiting for the device does no harm.
@@ -238,6 +248,7 @@ class BatchReader:
         flags, self._flags = self._flags, []
         for step, epoch, batch in later:
             self._take_in(batch, step, epoch)
+        self._settle_validation()
         if flags and self.next_at == math.inf:
             self.next_at = self._step + self._pace.every_steps
         checks = self.checks
@@ -250,6 +261,23 @@ class BatchReader:
         return checks.take()
 
     # How it is done
+
+    def _settle_validation(self) -> None:
+        """What the targets of the first validation tell, once the loss is known."""
+        seen, facts = self._validation, self._facts
+        if seen is None or self._step == 0:
+            return
+        self._validation = None
+        counts = seen.class_counts(facts.class_counts)
+        if self._ignored is not None:
+            counts.pop(self._ignored, None)
+        facts.validation_class_counts = counts
+        if seen.is_whole and facts.validation_samples is None:
+            facts.validation_samples = seen.samples
+        kind = SPREADS.get(facts.loss_name or "")
+        # What multiplies the training loss may not be in that of the validation.
+        if "target_spread" in self.trivial_from and kind is not None and self.loss_factor == 1.0:
+            facts.validation_trivial_loss = seen.trivial_loss(kind)
 
     @torch.no_grad()
     def _keep(self, batch: Any, step: int, epoch: int) -> None:

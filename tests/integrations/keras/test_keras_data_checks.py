@@ -123,6 +123,18 @@ def test_a_bad_value_among_the_first_batches_is_the_root() -> None:
     assert (guard.report.root.code, guard.report.root.step) == ("data.non_finite", 1)
 
 
+def test_classes_that_training_lacks() -> None:
+    keep = (Y == 0) | (np.arange(len(Y)) % 40 == 0)
+    x, y = np.tile(X[keep], (2, 1)), np.tile(Y[keep], 2)
+    validation = (NEW, NEW[:, :3].argmax(1))
+    _, report = fit(x, DataChecks(), y=y, validation=validation, epochs=2)
+    assert report.root is not None
+    assert (report.root.code, report.root.severity) == ("data.imbalance", "warning")
+    assert report.diagnosis.likely_cause == "class_imbalance"
+    _, report = fit(x, DataChecks(), y=y, validation=(x[:200], y[:200]), epochs=2)
+    assert [f.code for f in report.findings if f.severity != "info" and f.code == "data.imbalance"] == []
+
+
 @pytest.mark.parametrize("rows", [640, 600])  # without and with a short last batch
 def test_batches_read_under_xla_leave_training_the_same_and_compile_nothing_anew(rows: int) -> None:
     weights, traced = [], []

@@ -80,6 +80,24 @@ def test_a_healthy_fit_is_silent_and_was_looked_into():
             CLASSES,
             "output_activation_mismatch",
         ),
+        (
+            lambda: [Dense(16, "relu"), Dense(3, lambda x: keras.ops.softmax(x, axis=0))],
+            SPARSE,
+            CLASSES,
+            "output_activation_mismatch",
+        ),
+        (
+            lambda: [Dense(16, "relu"), Dense(3, keras.ops.hard_sigmoid)],
+            SPARSE,
+            CLASSES,
+            "loss_function_mismatch",
+        ),
+        (
+            lambda: [Dense(16, "relu"), Dense(3, "softmax")],
+            "mean_absolute_percentage_error",
+            np.eye(3, dtype="float32")[CLASSES],
+            "loss_function_mismatch",
+        ),
     ],
     ids=[
         "softmax of one unit",
@@ -87,6 +105,9 @@ def test_a_healthy_fit_is_silent_and_was_looked_into():
         "logits as probabilities",
         "softmax twice",
         "softmax of sigmoids",
+        "softmax over the samples",
+        "no distribution over the classes",
+        "percentages of zeros",
     ],
 )
 def test_outputs_that_do_not_fit(layers, loss, y, cause):
@@ -173,6 +194,31 @@ def test_a_frozen_body_in_inference_mode_is_in_order():
     model.body.trainable = False
     model.drop.trainable = False
     assert not fit_modes(model).facts.setup.trains_in_eval_mode
+
+
+def frozen_body(layers):
+    for layer in layers[:-1]:
+        layer.trainable = False
+    return layers
+
+
+def test_a_body_that_was_frozen_before_anything_trained_it():
+    body = [Dense(32, "relu"), Dense(32, "relu")]
+    _, guard = fit(lambda: frozen_body([*body, Dense(3, "softmax")]), SPARSE, CLASSES)
+    assert guard.report.root.code == "weights.frozen"
+    assert guard.report.diagnosis.likely_cause == "frozen_parameters"
+
+
+def test_a_random_projection_is_in_order():
+    _, guard = fit(lambda: frozen_body([Dense(64, "tanh"), Dense(3, "softmax")]), SPARSE, CLASSES)
+    assert alarms(guard) == []
+
+
+def test_a_head_on_a_trained_body_is_in_order():
+    body = [Dense(32, "relu"), Dense(32, "relu")]
+    fit(lambda: [*body, Dense(3, "softmax")], SPARSE, CLASSES)
+    _, guard = fit(lambda: frozen_body([*body, Dense(3, "softmax")]), SPARSE, CLASSES)
+    assert alarms(guard) == []
 
 
 def squares_of_column(y, p):

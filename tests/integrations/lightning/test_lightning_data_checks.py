@@ -130,3 +130,58 @@ def test_rows_that_a_sampler_leaves_out_are_no_training_rows() -> None:
     assert data_findings(fit(train, validation)[1]) == []
     overlapping = DataLoader(Subset(Subset(data, range(100, 320)), range(100)), batch_size=32)  # rows 100 to 199
     assert [f.code for f in data_findings(fit(train, overlapping)[1])] == ["data.leakage"]
+
+
+@pytest.mark.parametrize("kind", ["in memory", "as they pass"])
+def test_classes_that_training_lacks_and_validation_has(kind: str) -> None:
+    rows = ((Y == 0) | (torch.arange(len(Y)) % 40 == 0)).nonzero().flatten().repeat(4)
+    other = torch.randn(200, 6, generator=torch.Generator().manual_seed(2))
+    pairs = [(row, int(row[:3].argmax())) for row in other]
+    validation = held(other) if kind == "in memory" else DataLoader(pairs, batch_size=32)
+    train = TensorDataset(X[rows], Y[rows])
+    _, report = fit(DataLoader(train, batch_size=32, shuffle=True), validation)
+    raised = [f for f in data_findings(report) if f.severity != "info"]
+    assert [f.code for f in raised] == ["data.imbalance"]
+    assert raised[0].evidence["validation_share"] > 0.25
+    assert report.root.code == "data.imbalance"
+    # The same rare classes in both are how the data are.
+    split = torch.utils.data.random_split(train, [len(train) - 120, 120])
+    _, report = fit(*(DataLoader(part, batch_size=32, shuffle=i == 0) for i, part in enumerate(split)))
+    assert [f.code for f in data_findings(report) if f.code == "data.imbalance" and f.severity != "info"] == []
+
+
+class Masked(Net):
+    """Leaves targets of NaN out of its loss, or not."""
+
+    masks = True
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x, y = batch
+        known = ~y.isnan() if self.masks else torch.ones_like(y, dtype=torch.bool)
+        return torch.nn.functional.mse_loss(self.net(x)[:, 0][known], y[known])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.training_step(batch, batch_idx))
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+@pytest.mark.parametrize("masks", [True, False])
+def test_targets_that_are_not_finite_are_wrong_only_where_the_loss_takes_them(is_held: bool, masks: bool) -> None:
+    y = X[:, 0] - X[:, 1]
+    y[7::9] = math.nan
+    rows = TensorDataset(X, y)
+    train = DataLoader(rows if is_held else list(rows), batch_size=32)  # type: ignore[arg-type,call-overload]
+    guard = FailGuard(sinks=[])
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = lightning.Trainer(max_epochs=3, accelerator="cpu", callbacks=[guard], **quiet)
+    module = Masked()
+    module.masks = masks
+    trainer.fit(module, train)
+    report = guard.report
+    alarms = [f.code for f in data_findings(report) if f.severity != "info"]
+    if masks:
+        assert (alarms, report.root) == ([], None)
+    else:
+        assert alarms == ["data.non_finite"]
+        assert report.root.code == "data.non_finite"
+        assert report.status == "stopped"

@@ -1,0 +1,94 @@
+"""``data.imbalance`` against validation: classes are rare in training only, so that it is not how the data are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from failguard.core.event import Event
+from failguard.core.facts import Facts, LabelOrder
+from failguard.core.finding import Finding, Severity, Where
+from failguard.core.history import History
+from failguard.core.label_counts import SORTED, class_prior_entropy
+from failguard.core.observation import Observation
+from failguard.detectors.base import Example
+
+__all__ = ["DataImbalance"]
+
+
+def _counted(training: Mapping[int, int], validation: Mapping[int, int]) -> Facts:
+    order = LabelOrder(groups=8, entropy=1.0, expected_entropy=1.0)
+    return Facts(class_counts=training, validation_class_counts=validation, label_order=order)
+
+
+@dataclass(frozen=True, slots=True)
+class DataImbalance:
+    """Training data lack classes that validation has, so that rows were lost or the split is not random.
+
+    Of a class that makes up ``least_share`` of the validation targets or more, training has less than a
+    ``times_fewer``-th of that share, and the classes of training are less mixed altogether: their entropy is below
+    ``less_mixed`` of that in validation. Training that is balanced by a sampler is more mixed than validation. A
+    *warning*, after the first epoch with a validation. Only where training batches come mixed, so that those seen stand
+    for the others.
+
+    Batches alone tell of one class outweighing another too (``info``): many data sets are like that, and it is raised
+    where learning goes badly.
+
+    Evidence: ``training_share``, ``validation_share`` of the class, ``since_step``.
+
+    Attributes:
+        least_share, times_fewer, less_mixed: See above.
+        least_training, least_validation: Targets that must have been seen.
+
+    Source: the rule is ours. Missing classes and unbalanced training data are operators of DeepCrime (Humbatova et al.,
+    2021).
+    """
+
+    least_share: float = 0.05
+    times_fewer: float = 5.0
+    less_mixed: float = 0.6
+    least_training: int = 256
+    least_validation: int = 100
+
+    code: ClassVar[str] = "data.imbalance"
+    events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
+    TRIPS: ClassVar[Sequence[Example]] = (
+        Example("two classes lost", facts=_counted({0: 700, 1: 8, 2: 6}, {0: 90, 1: 110, 2: 100}), epochs={"a": [1]}),
+        Example("one is not there", facts=_counted({0: 700, 1: 5}, {0: 90, 1: 110, 2: 100}), epochs={"a": [1]}),
+    )
+    QUIET: ClassVar[Sequence[Example]] = (
+        Example("rare in both", facts=_counted({0: 700, 1: 8}, {0: 290, 1: 10}), epochs={"a": [1]}),
+        Example("balanced by a sampler", facts=_counted({0: 350, 1: 350}, {0: 290, 1: 10}), epochs={"a": [1]}),
+        Example("few were seen", facts=_counted({0: 60, 1: 1}, {0: 90, 1: 110}), epochs={"a": [1]}),
+        Example("nothing measured"),
+    )
+
+    def check(self, observation: Observation, history: History) -> Finding | None:
+        """Compare the shares of classes."""
+        facts = history.facts
+        training, validation, order = facts.class_counts, facts.validation_class_counts, facts.label_order
+        seen, shown = sum(training.values()), sum(validation.values())
+        if seen < self.least_training or shown < self.least_validation or len(training) < 2 or order is None:
+            return None
+        is_mixed = order.entropy >= SORTED * order.expected_entropy
+        if not is_mixed or class_prior_entropy(training) >= self.less_mixed * class_prior_entropy(validation):
+            return None
+        shares = {c: (training.get(c, 0) / seen, n / shown) for c, n in validation.items()}
+        common = {c: (own, other) for c, (own, other) in shares.items() if other >= self.least_share}
+        lacking = [c for c, (own, other) in common.items() if self.times_fewer * own < other]
+        if not lacking:
+            return None
+        worst = min(lacking, key=lambda c: common[c][0] / common[c][1])
+        own, other = common[worst]
+        more = f", and {len(lacking) - 1} more are as rare" if len(lacking) > 1 else ""
+        return Finding(
+            self.code,
+            Severity.WARNING,
+            observation.step,
+            observation.epoch,
+            f"Class {worst} makes up {own:.2%} of the training targets seen and {other:.0%} of the validation's{more}: "
+            "training data were lost, or the split is not random.",
+            Where(tensor="target"),
+            {"training_share": own, "validation_share": other, "since_step": 0.0},
+        )
