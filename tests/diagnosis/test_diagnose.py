@@ -127,7 +127,16 @@ def test_one_absurd_batch_is_told_from_a_blow_up(make_history, make_finding):
     history = make_history([*around(0.4, 57), 4e8, NAN], optimizer=ADAM)
     diagnosis = diagnose([root], root, history, None)
     assert diagnosis.likely_cause == "corrupted_batch"
-    assert "single batch took the loss" in diagnosis.causes[0].evidence[0]
+    assert "single batch (57) took the loss" in diagnosis.causes[0].evidence[0]
+
+
+def test_the_batch_that_blew_up_a_noisy_loss_is_named(make_history, make_finding):
+    root = make_finding("loss.divergence", 58)
+    noisy = [0.1 if i % 5 else 0.4 for i in range(57)]  # the newest lie above twice the lowest level
+    history = make_history([*noisy[:-3], 0.3, 0.4, 0.3, 4e8, NAN], optimizer=ADAM)
+    diagnosis = diagnose([root], root, history, None)
+    assert diagnosis.likely_cause == "corrupted_batch"
+    assert "batch 57" in diagnosis.causes[0].remedy
 
 
 @pytest.mark.parametrize(

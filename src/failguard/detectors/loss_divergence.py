@@ -71,7 +71,7 @@ class LossDivergence:
     *Confirmed* (``error``), and then the cause of a stop under the standard policy: 29 of the last 32 losses are above
     that line and the level does not fall by 30 % from the first half of them to the second; or a blow-up: three losses
     in a row more than 10,000 units above the start (1,000 where the trivial predictor's loss is known), after which
-    none of the trainings below came to anything; or one of them and then one that is not finite.
+    none of the trainings below came to anything; or one of them and then a loss or gradient that is not finite.
 
     How much is far depends on what is known, because a rising loss means little by itself in reinforcement learning, in
     adversarial training and for likelihoods (negative losses):
@@ -207,13 +207,15 @@ class LossDivergence:
         if observation.event is Event.EPOCH_END and (ends := falls_without_bound(history)) is not None:
             return _unbounded(observation, *ends)
         if losses is not None:
-            return self._check_steps(observation, losses, trivial)
+            return self._check_steps(observation, losses, history.steps.get("gradient_norm"), trivial)
         per_epoch = train_loss_per_epoch(history)
         if observation.event is Event.EPOCH_END and per_epoch is not None:
             return self._check_epochs(observation, per_epoch, history, trivial)
         return None
 
-    def _check_steps(self, observation: Observation, losses: Series, trivial: float | None) -> Finding | None:
+    def _check_steps(
+        self, observation: Observation, losses: Series, norms: Series | None, trivial: float | None
+    ) -> Finding | None:
         newest = losses.recent(WINDOW).tolist()
         recent = [x for x in newest if math.isfinite(x)]
         early = [x for x in losses.first(3).tolist() if math.isfinite(x)]
@@ -229,7 +231,9 @@ class LossDivergence:
         if scale is None:
             return None
         blown_up = scale.start + scale.blow_up * scale.unit
-        if _longest_run(recent, above=blown_up) >= 3 or (recent[-1] > blown_up and not math.isfinite(newest[-1])):
+        norm = norms.last if norms is not None else None
+        is_over = not math.isfinite(newest[-1]) or (norm is not None and not math.isfinite(norm))
+        if _longest_run(recent, above=blown_up) >= 3 or (recent[-1] > blown_up and is_over):
             return _finding(observation, Severity.ERROR, scale, max(recent), "blew up")
         if scale.factor is None:
             return None

@@ -65,9 +65,9 @@ class LossNoLearning:
     penalty, weights shrunk by decay or updates below 3e-5 of the weights explain it. It is ``info`` too where ``T`` is
     a spread of targets, training and validation lie within 10 % of it, the predictions vary, nothing of that kind
     explains it and validation has not lost what training gained: a regression that explains 2 % looks like one that
-    explains nothing. Where the spread of the validation targets is known, it decides: a certain gain over it
-    (:func:`failguard.detectors.loss_small_gain.gain_in_validation`) is ``info``, and no gain is none. While the rate
-    still rises from epoch to epoch nothing is said.
+    explains nothing. Where the spread of the validation targets is known, validation losses are compared with it in
+    place of ``T``, and it decides: a gain over it (:func:`failguard.detectors.loss_small_gain.gain_in_validation`) is
+    ``info``, no gain is none. While the rate still rises from epoch to epoch nothing is said.
 
     *By what comes out* (``warning``), where ``T`` is not known: the training accuracy is that of always naming the most
     frequent class, or a regression puts out nearly the same for every sample (:mod:`failguard.core.outcome`).
@@ -296,21 +296,22 @@ class LossNoLearning:
         recent = _recent_level(history)
         if recent is None or recent < (0.85 if val else 0.97) * trivial:
             return None
+        is_spread = facts.trivial_loss_source == "target_spread"
+        val_trivial = (facts.validation_trivial_loss if is_spread else None) or trivial
         # What was learned and lost again a while ago excuses nothing, unless the schedule swings by design.
-        if val and min(val[0 if facts.optimizer.swings else len(val) // 2 :]) < 0.97 * trivial:
+        if val and min(val[0 if facts.optimizer.swings else len(val) // 2 :]) < 0.97 * val_trivial:
             return None
         start = _start_level(history)
         fell = start > 1.3 * trivial and recent < 0.95 * start  # part of the loss was shed, so it may be all penalty
         # A penalty keeps a good loss high, above T; what holds the weights down keeps it at T.
         if _accuracy_is_good(history) and not (recent <= 1.02 * trivial and is_held_back(history)):
             return None
-        is_spread = facts.trivial_loss_source == "target_spread"
         series = train_loss_per_epoch(history)
         train = [] if series is None else [x for x in series.values.tolist() if math.isfinite(x)]
         stays = 0.97 * trivial <= recent <= 1.06 * trivial and halves_apart(train[len(train) // 2 :]) <= 0.02 * trivial
-        too_slow = observation.event is Event.RUN_END and is_spread and bool(val) and min(val) > 1.1 * trivial
+        too_slow = observation.event is Event.RUN_END and is_spread and bool(val) and min(val) > 1.1 * val_trivial
         newer = val[len(val) // 2 :]
-        stays = stays or (len(newer) >= 3 and 0.97 * trivial <= min(newer) and max(newer) <= 1.06 * trivial)
+        stays = stays or (len(newer) >= 3 and 0.97 * val_trivial <= min(newer) and max(newer) <= 1.06 * val_trivial)
         if fell and not stays and not too_slow:
             return None
         updates, epochs = _updates(observation, history), observation.epoch + 1
@@ -323,7 +324,7 @@ class LossNoLearning:
         ):
             return None
         remaining = (facts.max_epochs or 2 * epochs) - epochs
-        goal = (0.97 if val and min(val) < 0.99 * trivial else 0.9) * trivial  # below T and falling is learning
+        goal = (0.97 if val and min(val) < 0.99 * val_trivial else 0.9) * val_trivial  # below T and falling is learning
         if _rate_rises(history):
             return None  # still warming up, whatever the schedule is called
         if not too_slow and (
@@ -338,7 +339,7 @@ class LossNoLearning:
         message += f" and the best validation loss was {min(val):.4g}" if val else ""
         if val and is_spread and facts.validation_trivial_loss:
             message += f" ({facts.validation_trivial_loss:.4g} for the mean of its targets)"
-        best = min([recent, *val]) / trivial
+        best = min([recent / trivial, *(x / val_trivial for x in val)])
         compared = "hardly better than" if best < 1.0 else "no better than" if best < 1.05 else "worse than"
         message += f", {compared} the {trivial:.4g} of {guess}."
         evidence = _evidence(recent, start, updates, epochs, val) | {"trivial_loss": trivial}

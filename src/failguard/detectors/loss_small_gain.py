@@ -85,8 +85,8 @@ def gain_in_validation(history: History, val: list[float]) -> bool | None:
         val: Finite validation losses, oldest first.
 
     Returns:
-        ``True`` where the median of the newer half is below T by two such errors; ``False`` where it is not below T at
-        all and no epoch was by two errors; ``None`` in between, or where T is not known of 100 samples or more.
+        ``True`` where the median of the newer half is below T, however little; ``False`` where it is not and no epoch
+        was by two such errors; ``None`` where one was, or T is not known of 100 samples or more.
     """
     facts = history.facts
     trivial, samples = facts.validation_trivial_loss, facts.validation_samples or 0
@@ -99,9 +99,9 @@ def gain_in_validation(history: History, val: list[float]) -> bool | None:
     ]
     error = 2.0 * min(median(own[-3:]) if own else USUAL_SPREAD, 1.0) / math.sqrt(samples) * trivial
     now = median(val[-max(len(val) // 2, 2) :])
-    if now < trivial - GAIN_ERRORS * error:
+    if now < trivial:
         return True
-    return False if now >= trivial and min(val) >= trivial - GAIN_ERRORS * error else None
+    return False if min(val) >= trivial - GAIN_ERRORS * error else None
 
 
 def is_held_back(history: History) -> bool:

@@ -90,8 +90,9 @@ class WeightsFrozen:
         elif len(setup.untrained_frozen) >= self.untrained:
             still, layers, since, moved = 0, 0, 0.0, False
             name = setup.untrained_frozen[0]
-            text = f"{len(setup.untrained_frozen)} layers are frozen as an initializer left them: nothing has trained them."
-            more["untrained_layers"] = float(len(setup.untrained_frozen))
+            untrained = len(setup.untrained_frozen)
+            text = f"{untrained} layers are frozen as an initializer left them: nothing has ever trained them."
+            more["untrained_layers"] = float(untrained)
         else:
             return None
         return Finding(

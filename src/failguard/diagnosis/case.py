@@ -53,6 +53,7 @@ class Approach:
         peak: The highest of the last values before the failure, or since they rose.
         risen: How many of the last values in a row had risen above the level and its noise.
         onset: The first of those.
+        onset_at: Its step or epoch.
     """
 
     per: str
@@ -61,6 +62,7 @@ class Approach:
     peak: float
     risen: int
     onset: float | None = None
+    onset_at: int | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -250,7 +252,8 @@ class Case:
             limit = self.root.step if per == "step" else self.root.epoch
             # Up to the failure: a value that is not finite, or the step of the finding.
             end = next((i for i, (at, v) in enumerate(pairs) if at >= limit or not math.isfinite(v)), end)
-        values = [v for _, v in pairs[:end] if math.isfinite(v)]
+        finite = [(at, v) for at, v in pairs[:end] if math.isfinite(v)]
+        values = [v for _, v in finite]
         if len(values) < 2:
             return None
         tail = max(1, min(WINDOW, len(values) // 2))
@@ -265,9 +268,9 @@ class Case:
             risen = _risen(values[low_at:], threshold, dips=CONFIRMED_IN // 2)
         else:
             risen = _risen(values, threshold)
-        return Approach(
-            per, len(values), level, max(values[-max(tail, risen) :]), risen, values[-risen] if risen else None
-        )
+        risen = _since_jump(values[-risen:], level) if risen and level > 0 else risen
+        at, onset = finite[-risen] if risen else (None, None)
+        return Approach(per, len(values), level, max(values[-max(tail, risen) :]), risen, onset, at)
 
 
 def _risen(values: list[float], threshold: float, dips: int = 0) -> int:
@@ -280,6 +283,18 @@ def _risen(values: list[float], threshold: float, dips: int = 0) -> int:
         if below == 0:
             risen = count
     return risen
+
+
+def _since_jump(risen: list[float], level: float) -> int:
+    """How many values there are since one that is a hundred times all before, where those were no more than noise."""
+    highest = level
+    for i, value in enumerate(risen):
+        if value > JUMP * highest:
+            return len(risen) - i
+        highest = max(highest, value)
+        if highest > BEYOND_NOISE * level:
+            break
+    return len(risen)
 
 
 def _lowest_level(values: list[float]) -> tuple[float, float, int]:

@@ -95,7 +95,7 @@ def validation_creeps(case: Case) -> Clue | None:
     A larger fall counts only below a constant prediction's loss: until there it may be the initial weights' error that
     is shed, as on shuffled labels too. So may a fall that training outruns: that is learning by heart.
     """
-    val, trivial = _validation_losses(case), case.facts.trivial_loss
+    val, trivial = _validation_losses(case), case.facts.validation_trivial_loss or case.facts.trivial_loss
     if len(val) < 4 or any(b >= a for a, b in pairwise(val)):
         return None
     if val[0] - val[-1] > 0.01 * abs(val[0]) and not (trivial and val[-1] < 0.99 * trivial):

@@ -48,6 +48,7 @@ LARGE_INPUT = 30.0  # magnitude, as of data.scale
 ENORMOUS = 10.0  # times a constant prediction's loss; usual initial weights give about once
 FIRST_STEPS = 16  # batches that are each looked at
 SURE = 5.0  # weight of a clue that is near proof
+SHORT = 4  # steps from a jump to the end
 BURST = 10.0  # a gradient norm that many times its level
 
 
@@ -94,8 +95,9 @@ def isolated_failure(case: Case) -> Clue | None:
     if approach is not None and approach.sudden and approach.onset is not None:
         return Clue(
             2.5,
-            f"a single batch took the loss from {number(approach.level)} to {number(approach.onset)}, after "
-            f"{count(approach.count - approach.risen)} calm ones",
+            f"a single {'batch' if approach.per == 'step' else 'epoch'} ({approach.onset_at}) took the loss from "
+            f"{number(approach.level)} to {number(approach.onset)}, after {count(approach.count - approach.risen)} "
+            "calm ones",
         )
     clue = loss_was_calm(case)
     if clue is not None and clue.weight > 0:
@@ -113,6 +115,8 @@ def loss_rose(case: Case) -> Clue | None:
         ratio = approach.ratio
         size = f"{number(approach.peak)}, {times(ratio)} that" if ratio else number(approach.peak)
         # A rise after a long calm may have come from one batch; a rise from the start has no other explanation.
+        if approach.sudden and approach.risen <= SHORT and case.root_code == "loss.divergence":
+            return None
         weight = 1.0 if approach.sudden else 2.0 + 0.5 * min(math.log10(max(ratio or 10.0, 1.0)), 3.0)
         span = f"over the last {count(approach.risen)} {approach.per}s" if approach.risen > 1 else "at once"
         return Clue(weight, f"the loss grew from {number(approach.level)} to {size}, {span}")

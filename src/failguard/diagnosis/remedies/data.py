@@ -25,6 +25,9 @@ def repair_batch(case: Case) -> str:
     batch, facts = case.where.batch, case.facts
     if case.root_code == "metric.non_finite":
         return "Look for rows with NaN or Inf in the validation data (numpy.isfinite) and drop or repair them."
+    approach = case.loss_approach
+    if batch is None and approach is not None and approach.sudden and approach.per == "step":
+        batch = approach.onset_at
     if batch is None:
         return "Look for rows with NaN or Inf in the training data (numpy.isfinite) and drop or repair them."
     place = f"batch {batch}"
