@@ -362,10 +362,10 @@ def test_too_few_updates(make_history, make_finding):
     assert "from 1 to 10" in diagnosis.causes[0].remedy
 
 
-def overfitting(make_history, make_finding, epochs=None, model=None, optimizer=None, **facts):
+def overfitting(make_history, make_finding, epochs=None, model=None, optimizer=None, loss=None, **facts):
     root = make_finding("metric.overfitting", 300, "warning")
     history = make_history(
-        around(0.4, 300),
+        loss or [*around(2.3, 10), *around(0.4, 290)],
         epochs=epochs or FALLING,
         optimizer={**ADAM, **(optimizer or {})},
         model={"name": "MLP", **(model or {})},
@@ -447,6 +447,22 @@ def test_memorised_noise_is_no_signal(make_history, make_finding):
     diagnosis = overfitting(make_history, make_finding, epochs=epochs, model=large, train_samples=200)
     assert diagnosis.likely_cause == "no_signal"
     assert "never better than 2.32" in diagnosis.causes[0].evidence[0]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"model": {"parameters": 640_000, "trainable_parameters": 64_000}},
+        {"model": {"parameters": 640_000, "trainable_parameters": 640_000}, "loss": [0.5] * 20, "trivial_loss": 2.3},
+    ],
+    ids=["frozen body", "good from the start"],
+)
+def test_good_weights_are_not_made_smaller(make_history, make_finding, facts):
+    epochs = {"train_loss": [0.5, 0.3, 0.1, 0.05, 0.01], "val_loss": [0.4, 0.35, 0.5, 0.7, 0.9]}
+    causes = overfitting(make_history, make_finding, epochs=epochs, train_samples=200, **facts).causes
+    remedies = {cause.code: cause.remedy for cause in causes}
+    assert "Train fewer of the layers" in remedies["too_little_data_for_capacity"]
+    assert not any("smaller model" in remedy for remedy in remedies.values())
 
 
 def test_an_exception_names_its_cause(make_history, make_finding):

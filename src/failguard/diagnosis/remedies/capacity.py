@@ -13,11 +13,15 @@ __all__ = [
 ]
 
 WORKING_DROPOUT = 0.3  # rates of 0.2 to 0.5 are usual
+FROZEN = 0.9  # of the parameters are trained, or fewer: a body is frozen
+GOOD_START = 0.6  # of the trivial predictor's loss
 
 
 def shrink_model(case: Case) -> str:
     """For a model that can memorise its data."""
     samples, parameters = case.facts.train_samples, case.facts.model.trainable_parameters
+    if _is_fine_tuned(case):
+        return "Train fewer of the layers, at a lower rate or for fewer epochs, or get more or augmented data."
     if samples and parameters and parameters > samples:
         return (
             f"Use a smaller model (half the width: about {count(parameters / 4)} instead of {count(parameters)} "
@@ -48,7 +52,8 @@ def regularize(case: Case) -> str:
         stronger = f"raise weight decay from {number(decay)} to {number(min(decay * 10, MOST_DECAY))}"
     steps = [*([f"add {', '.join(missing)}"] if missing else []), *([stronger] if stronger else [])]
     if not steps:
-        return "Get more or augmented data, or use a smaller model: regularization is in place already."
+        smaller = "train fewer of the layers" if _is_fine_tuned(case) else "use a smaller model"
+        return f"Get more or augmented data, or {smaller}: regularization is in place already."
     text = "; ".join(steps)
     return f"{text[:1].upper()}{text[1:]}; more or augmented data helps as well."
 
@@ -62,6 +67,16 @@ def relax_regularization(case: Case) -> str:
         name, _, factor = case.facts.model.weight_penalty.partition(" ")
         return f"Lower the {name} penalty from {factor} to {min(1e-4, float(factor) / 100):.2g}."
     return f"Lower weight decay from {number(decay)} to 0.01."
+
+
+def _is_fine_tuned(case: Case) -> bool:
+    """Whether the weights were good before: parts are frozen, or the first losses below what guessing costs."""
+    model, trivial, losses = case.facts.model, case.facts.trivial_loss, case.history.steps.get("loss")
+    trained, every = model.trainable_parameters, model.parameters
+    if trained is not None and every and trained < FROZEN * every and not case.facts.setup.untrained_frozen:
+        return True
+    first = losses.first(4).tolist() if losses is not None else []
+    return bool(trivial) and len(first) == 4 and all(x < GOOD_START * (trivial or 0.0) for x in first)
 
 
 def _stops_early(case: Case) -> bool:
