@@ -58,9 +58,9 @@ _SEEN_AFTER = {
 _CODE_ORDER |= {code: i - 40 for i, code in enumerate(_SETUP)} | {code: i - 20 for i, code in enumerate(_INSIDE)}
 # Raised only when learning goes badly as well: each of them is seen in healthy runs too.
 GATED = frozenset(_INSIDE) | {"weights.frozen", "data.scale", "metric.degenerate_predictions", "data.imbalance"}
-# But for those with evidence that leaves no doubt: classes rare in training but not in validation, layers that are
-# frozen as an initializer left them.
-_CERTAIN = ("validation_share", "untrained_layers")
+# But for those with evidence that leaves no doubt: classes rare in training but not in validation, labels that are all
+# the same, layers that are frozen as an initializer left them.
+_CERTAIN = ("validation_share", "only_class", "untrained_layers")
 # Of these, what is seen inside while something is learned, by kinds that do not follow from each other.
 _STANDS_FOR = {
     "data.scale": "scale",
@@ -237,7 +237,7 @@ def _explains(cause: Finding, consequence: Finding) -> bool:
     """Whether a finding can be the reason for one that came after it."""
     failing = cause.severity.rank >= Severity.ERROR.rank
     if cause.code == "data.imbalance":
-        return "validation_share" in cause.evidence and consequence.code in _OF_LOST_CLASSES
+        return not cause.evidence.keys().isdisjoint(_CERTAIN) and consequence.code in _OF_LOST_CLASSES
     # Weights that moved before stand still because the rate is gone: that is no setup, and no reason by itself.
     if cause.code == "weights.frozen" and (cause.evidence.get("moved_before") or "rate_share" in consequence.evidence):
         return False

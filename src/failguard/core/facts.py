@@ -68,6 +68,7 @@ class ModelFacts:
         output_width: Units of the last dense layer or convolution.
         recurrent: Whether it holds recurrent layers; ``None`` where not known.
         weight_penalty: Penalties on weights that layers add to the loss, such as ``"L2 0.01"``; the strongest one.
+        dtype: Of the first trainable parameter, such as ``"float32"``.
     """
 
     name: str = ""
@@ -82,6 +83,7 @@ class ModelFacts:
     output_width: int | None = None
     recurrent: bool | None = None
     weight_penalty: str | None = None
+    dtype: str | None = None
 
 
 @dataclass(slots=True)

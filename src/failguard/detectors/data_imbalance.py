@@ -1,4 +1,4 @@
-"""``data.imbalance`` against validation: classes are rare in training only, so that it is not how the data are."""
+"""``data.imbalance`` that is not how the data are: classes are rare in training only, or there is a single one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from failguard.core.event import Event
-from failguard.core.facts import Facts, LabelOrder
+from failguard.core.facts import Facts, LabelOrder, OutputFacts
 from failguard.core.finding import Finding, Severity, Where
 from failguard.core.history import History
 from failguard.core.label_counts import SORTED, class_prior_entropy
@@ -15,6 +15,8 @@ from failguard.core.observation import Observation
 from failguard.detectors.base import Example
 
 __all__ = ["DataImbalance"]
+
+CLASS_LOSSES = ("cross_entropy", "sparse_categorical_crossentropy", "categorical_crossentropy")
 
 
 def _counted(training: Mapping[int, int], validation: Mapping[int, int]) -> Facts:
@@ -32,10 +34,13 @@ class DataImbalance:
     *warning*, after the first epoch with a validation. Only where training batches come mixed, so that those seen stand
     for the others.
 
+    Or a cross-entropy over several classes got ``least_training`` targets or more by the end of an epoch, and all that
+    were looked at are one class: labels were lost on the way, or only a part of the data is there.
+
     Batches alone tell of one class outweighing another too (``info``): many data sets are like that, and it is raised
     where learning goes badly.
 
-    Evidence: ``training_share``, ``validation_share`` of the class, ``since_step``.
+    Evidence: ``training_share``, ``validation_share`` of the class, ``since_step``; ``only_class``.
 
     Attributes:
         least_share, times_fewer, less_mixed: See above.
@@ -56,10 +61,22 @@ class DataImbalance:
     TRIPS: ClassVar[Sequence[Example]] = (
         Example("two classes lost", facts=_counted({0: 700, 1: 8, 2: 6}, {0: 90, 1: 110, 2: 100}), epochs={"a": [1]}),
         Example("one is not there", facts=_counted({0: 700, 1: 5}, {0: 90, 1: 110, 2: 100}), epochs={"a": [1]}),
+        Example(
+            "a single class",
+            facts=Facts(
+                class_counts={0: 1280},
+                loss_name="cross_entropy",
+                output=OutputFacts(loss_takes="logits", shape=(32, 10), target_shape=(32,)),
+            ),
+            epochs={"a": [1]},
+        ),
     )
     QUIET: ClassVar[Sequence[Example]] = (
         Example("rare in both", facts=_counted({0: 700, 1: 8}, {0: 290, 1: 10}), epochs={"a": [1]}),
         Example("balanced by a sampler", facts=_counted({0: 350, 1: 350}, {0: 290, 1: 10}), epochs={"a": [1]}),
+        Example(
+            "a critic that is shown real samples", facts=Facts(class_counts={1: 1280}, loss_name="binary_cross_entropy")
+        ),
         Example("few were seen", facts=_counted({0: 60, 1: 1}, {0: 90, 1: 110}), epochs={"a": [1]}),
         Example("nothing measured"),
     )
@@ -69,6 +86,8 @@ class DataImbalance:
         facts = history.facts
         training, validation, order = facts.class_counts, facts.validation_class_counts, facts.label_order
         seen, shown = sum(training.values()), sum(validation.values())
+        if len(training) == 1 and seen >= self.least_training and facts.loss_name in CLASS_LOSSES:
+            return self._single(observation, next(iter(training)), seen, facts)
         if seen < self.least_training or shown < self.least_validation or len(training) < 2 or order is None:
             return None
         is_mixed = order.entropy >= SORTED * order.expected_entropy
@@ -91,4 +110,20 @@ class DataImbalance:
             "training data were lost, or the split is not random.",
             Where(tensor="target"),
             {"training_share": own, "validation_share": other, "since_step": 0.0},
+        )
+
+    def _single(self, observation: Observation, only: int, seen: int, facts: Facts) -> Finding | None:
+        shape = facts.output.shape or ()
+        classes = 0 if len(shape) < 2 else shape[1 if facts.loss_name == "cross_entropy" else -1]
+        if classes < 2:
+            return None
+        return Finding(
+            self.code,
+            Severity.WARNING,
+            observation.step,
+            observation.epoch,
+            f"All {seen:,} training targets seen are class {only}, but the model tells {classes} classes apart: labels "
+            "were lost on the way, or only a part of the data is there.",
+            Where(tensor="target"),
+            {"only_class": float(only), "since_step": 0.0},
         )

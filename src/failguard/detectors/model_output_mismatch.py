@@ -21,6 +21,7 @@ __all__ = ["ModelOutputMismatch", "mismatch"]
 SHARE = 0.01  # of the targets that must be out of reach of the output
 NEVER_NEGATIVE = ("cross_entropy", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 TOLERANCE = 1e-3  # rounding of probabilities
+NO_PROBABILITIES = ("relu", "tanh", "elu", "leaky_relu", "softplus")  # a linear one is told by its values
 ROW_TOLERANCE = 0.02  # rounding of their sum, over many classes and in half precision
 ONE_DISTRIBUTION = ("categorical_crossentropy", "sparse_categorical_crossentropy")
 REGRESSIONS = (
@@ -47,7 +48,8 @@ class ModelOutputMismatch:
     - a softmax over a single unit, or one that normalizes over the samples of a batch;
     - a sigmoid or softmax of what is the output of another one;
     - probabilities (softmax, sigmoid) handed to a loss that takes logits, or logits cut off by a ReLU;
-    - logits handed to a loss that takes probabilities or log-probabilities: values outside of what these can be;
+    - logits handed to a loss that takes probabilities or log-probabilities: values outside of what these can be, or an
+      activation such as ReLU or tanh before probabilities;
     - targets that the last activation cannot reach: below zero for a ReLU, outside of 0 to 1 for a sigmoid or softmax,
       outside of -1 to 1 for a tanh, for 1 % of the targets or more;
     - targets outside of 0 to 1 for a binary cross-entropy, or class numbers beyond the units of the output;
@@ -115,6 +117,7 @@ class ModelOutputMismatch:
                 target=TargetFacts("float32", 0.0, 1.0, is_whole=True, is_one_hot=True, elements_per_sample=10),
             ),
         ),
+        _run("relu for classes", OutputFacts("relu", loss_takes="probabilities")),
         _run("logits as probabilities", OutputFacts("linear", loss_takes="probabilities", minimum=-3.0, maximum=4.0)),
         _run(
             "relu for negative targets",
@@ -252,6 +255,8 @@ def _probabilities(output: OutputFacts, target: TargetFacts, facts: Facts) -> tu
     low, high = output.minimum, output.maximum
     if output.loss_takes == "log_probabilities" and output.activation in ("softmax", "sigmoid"):
         return "output", f"The loss takes log-probabilities, but the output is that of a {output.activation}."
+    if output.loss_takes == "probabilities" and output.activation in NO_PROBABILITIES:
+        return "output", f"The loss takes probabilities, but the output is that of a {output.activation} layer."
     if low is None or high is None:
         return None
     if output.loss_takes == "probabilities" and (low < -TOLERANCE or high > 1.0 + TOLERANCE):

@@ -214,7 +214,9 @@ def weights_are_zero(case: Case) -> Clue | None:
     norms = [layer.weight_norm for layer in readings[0].layers]
     if len(norms) < 2 or any(norm != 0.0 for norm in norms):
         return None
-    return Clue(2.5, f"the weights of all {len(norms)} layers are zero at the start")
+    # No gradient comes through a product with zero.
+    weight = 5.0 if case.root_code == "gradient.missing" else 2.5
+    return Clue(weight, f"the weights of all {len(norms)} layers are zero at the start")
 
 
 def died_later(case: Case) -> Clue | None:

@@ -36,6 +36,7 @@ __all__ = [
     "moderate_rate",
     "operation_overflowed",
     "rate_at_fault",
+    "single_class",
     "rate_words",
     "training_was_fine",
 ]
@@ -221,6 +222,9 @@ def half_precision(case: Case) -> Clue | None:
     """Sixteen-bit floats are in use."""
     if "amp.scale_collapse" in case.codes:
         return Clue(4.0, "the loss scale collapsed")
+    if case.facts.model.dtype == "float16":
+        small = ", in which an epsilon of 1e-8 is zero" if "adam" in case.facts.optimizer.name.lower() else ""
+        return Clue(3.0, f"the weights themselves are float16{small}")
     precision = next((str(v) for k, v in case.facts.config.items() if "precision" in str(k).lower()), "")
     if case.facts.loss_scaled or ("16" in precision and "bf" not in precision.lower()):
         return Clue(1.5, "16-bit floats are in use, whose largest value is 65,504")
@@ -294,6 +298,12 @@ def labels_out_of_range(case: Case) -> Clue | None:
     if max(counts) >= width:
         return Clue(4.0, f"labels go up to {max(counts)}, but the output has {width} units (labels 0 to {width - 1})")
     return Clue(-1.5, f"the labels seen (0 to {max(counts)}) fit the {width} output units")
+
+
+def single_class(case: Case) -> Clue | None:
+    """All labels are the same."""
+    finding = next((f for f in case.findings if "only_class" in f.evidence), None)
+    return None if finding is None else Clue(4.0, _lower(finding.message))
 
 
 def batch_types(case: Case) -> Clue | None:

@@ -115,6 +115,7 @@ def model_facts(model: Any) -> ModelFacts:
         output_width=width,
         recurrent=any(isinstance(layer, keras.layers.RNN) for layer in every),
         weight_penalty=_strongest_penalty(model),
+        dtype=next((keras.backend.standardize_dtype(v.dtype) for v in model.trainable_variables), None),
     )
 
 

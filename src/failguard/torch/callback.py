@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar
@@ -163,17 +163,21 @@ class FailGuard(GuardCallback):
         """Whether the loop should end."""
         return self._stops
 
-    def end_epoch(self, **metrics: Any) -> None:
+    def end_epoch(self, metrics: Any = None, /, **more: Any) -> None:
         """An epoch is over, its validation included.
 
         Args:
-            **metrics: Anything that was measured for the epoch: numbers, or tensors with one element.
+            metrics: A mapping of anything that was measured for the epoch: numbers, or tensors with one element.
+            **more: The same, by keyword.
         """
         guard = self._ensure_started()
         if guard is None:
             return
         started, counted_s = perf_counter(), guard.accounting.counted_s
-        guard.containment.run("end_epoch", self._end_epoch, guard, metrics)
+        named = {str(name): value for name, value in metrics.items()} if isinstance(metrics, Mapping) else {}
+        if metrics is not None and not isinstance(metrics, Mapping):
+            guard.note(f"end_epoch got a {type(metrics).__name__} without a name: write end_epoch(val_loss=...).")
+        guard.containment.run("end_epoch", self._end_epoch, guard, {**named, **more})
         guard.accounting.add("end_epoch", perf_counter() - started - (guard.accounting.counted_s - counted_s))
 
     def close(self) -> None:

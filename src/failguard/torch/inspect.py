@@ -66,6 +66,7 @@ def model_facts(model: nn.Module) -> ModelFacts:
         activations=tuple(activations),
         output_width=width,
         recurrent=recurrent,
+        dtype=next((str(p.dtype).removeprefix("torch.") for p in parameters if p.requires_grad), None),
     )
 
 

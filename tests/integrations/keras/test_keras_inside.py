@@ -68,6 +68,7 @@ def test_a_healthy_fit_is_silent_and_was_looked_into():
         (lambda: [Dense(16, "relu"), Dense(1, "softmax")], "mse", VALUES, "output_activation_mismatch"),
         (lambda: [Dense(16, "relu"), Dense(1, "relu")], "mse", VALUES, "output_activation_mismatch"),
         (lambda: [Dense(16, "relu"), Dense(3)], SPARSE, CLASSES, "loss_function_mismatch"),
+        (lambda: [Dense(16, "relu"), Dense(3, "relu")], SPARSE, CLASSES, "loss_function_mismatch"),
         (
             lambda: [Dense(16, "relu"), Dense(3, "softmax")],
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -103,6 +104,7 @@ def test_a_healthy_fit_is_silent_and_was_looked_into():
         "softmax of one unit",
         "relu for negative targets",
         "logits as probabilities",
+        "relu for classes",
         "softmax twice",
         "softmax of sigmoids",
         "softmax over the samples",

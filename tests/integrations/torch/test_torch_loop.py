@@ -232,6 +232,15 @@ def test_metrics_that_are_no_numbers_are_left_out(kit):
     assert len([note for note in guard.report.notes if "left out" in note]) == 2
 
 
+def test_metrics_by_name_in_a_mapping_and_one_without_a_name(kit):
+    model, opt = setup(kit)
+    with kit.guard(model, opt) as guard:
+        guard.end_epoch({"val/f1": 0.5}, val_loss=0.3)
+        guard.end_epoch(0.3)
+    assert {r["name"] for r in guard.report.history if r["per"] == "epoch"} == {"val/f1", "val_loss"}
+    assert [note for note in guard.report.notes if "write end_epoch(val_loss=...)" in note]
+
+
 def test_several_optimizers_make_one_update(kit):
     torch.manual_seed(0)
     model = kit.model(norm=False)

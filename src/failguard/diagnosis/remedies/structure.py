@@ -52,6 +52,8 @@ def wider_floats(case: Case) -> str:
         "torch": "torch.autocast(..., dtype=torch.bfloat16)",
     }
     way = ways.get(case.facts.framework)
+    if case.facts.model.dtype == "float16":
+        return f"Keep the weights in float32 and compute in bfloat16{f': {way}' if way else ''}."
     return f"Use bfloat16 instead of float16, which has the range of float32{f': {way}' if way else ''}."
 
 
