@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -645,3 +646,30 @@ def test_what_made_units_dead(make_history, rate, norm, causes):
     named = [c.code for c in diagnose([root], root, history, None).causes]
     assert named[: len(causes)] == causes
     assert ("learning_rate_too_high" in named) is (rate > 0.5)
+
+
+def test_weights_of_sixteen_bits_are_named(make_history, make_finding):
+    root = make_finding("loss.non_finite", 1)
+    history = make_history([1.1, NAN], optimizer=ADAM, model={"dtype": "float16"})
+    cause = diagnose([root], root, history, None).causes[0]
+    assert cause.code == "mixed_precision_overflow"
+    assert "epsilon of 1e-8 is zero" in cause.evidence[0]
+    assert "Keep the weights in float32" in cause.remedy
+
+
+def test_decay_that_shrinks_the_weights_makes_updates_large(make_history, make_finding):
+    root = make_finding("update.too_large", 300, "warning")
+    history = make_history(around(1.1, 300), optimizer={"name": "SGD", "learning_rate": 0.1, "weight_decay": 1.0})
+    assert diagnose([root], root, history, None).likely_cause == "too_much_regularization"
+
+
+def test_classes_that_training_lacks_are_a_matter_of_the_split(make_history, make_finding):
+    root = replace(make_finding("data.imbalance", 84, "warning"), evidence={"validation_share": 1.0})
+    cause = diagnose([root], root, make_history(around(0.1, 90), class_counts={0: 60, 1: 70}), None).causes[0]
+    assert cause.code == "train_validation_mismatch"
+    assert "stratify" in cause.remedy
+
+
+def test_labels_that_are_all_the_same_are_bad(make_history, make_finding):
+    root = replace(make_finding("data.imbalance", 84, "warning"), evidence={"only_class": 0.0})
+    assert diagnose([root], root, make_history(around(0.1, 90)), None).likely_cause == "bad_labels"

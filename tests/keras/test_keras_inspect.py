@@ -74,6 +74,15 @@ def test_optimizers(optimizer: Any, expected: tuple[Any, ...]) -> None:
     assert facts.planned_steps == 21
 
 
+def test_a_schedule_of_ones_own_need_not_be_serializable() -> None:
+    class Own(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step: Any) -> Any:
+            return 0.2 / (1.0 + keras.ops.cast(step, "float32"))
+
+    seen = read_facts(_model("mse", keras.optimizers.SGD(Own(), momentum=0.9)), {}).optimizer
+    assert (seen.name, seen.learning_rate, seen.momentum, seen.schedule) == ("SGD", 0.2, 0.9, "Own")
+
+
 def test_a_model_that_is_not_built_has_no_numbers() -> None:
     model = keras.Sequential([keras.layers.Dense(4)])
     model.compile("adam", "mse")

@@ -16,6 +16,7 @@ from failguard.detectors.base import Example
 
 __all__ = ["DataImbalance"]
 
+NOT_ONE, NEVER_SEEN = 10, 100  # targets of a class in validation, and of all in training
 CLASS_LOSSES = ("cross_entropy", "sparse_categorical_crossentropy", "categorical_crossentropy")
 
 
@@ -30,9 +31,9 @@ class DataImbalance:
 
     Of a class that makes up ``least_share`` of the validation targets or more, training has less than a
     ``times_fewer``-th of that share, and the classes of training are less mixed altogether: their entropy is below
-    ``less_mixed`` of that in validation. Training that is balanced by a sampler is more mixed than validation. A
-    *warning*, after the first epoch with a validation. Only where training batches come mixed, so that those seen stand
-    for the others.
+    ``less_mixed`` of that in validation. Training that is balanced by a sampler is more mixed than validation. Or
+    training has none at all of it, among 100 targets or more, and validation has 10. A *warning*, after the first epoch
+    with a validation. Only where training batches come mixed, so that those seen stand for the others.
 
     Or a cross-entropy over several classes got ``least_training`` targets or more by the end of an epoch, and all that
     were looked at are one class: labels were lost on the way, or only a part of the data is there.
@@ -60,6 +61,7 @@ class DataImbalance:
     events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
     TRIPS: ClassVar[Sequence[Example]] = (
         Example("two classes lost", facts=_counted({0: 700, 1: 8, 2: 6}, {0: 90, 1: 110, 2: 100}), epochs={"a": [1]}),
+        Example("split by class", facts=_counted({0: 60, 1: 70}, {2: 48}), epochs={"a": [1]}),
         Example("one is not there", facts=_counted({0: 700, 1: 5}, {0: 90, 1: 110, 2: 100}), epochs={"a": [1]}),
         Example(
             "a single class",
@@ -88,14 +90,15 @@ class DataImbalance:
         seen, shown = sum(training.values()), sum(validation.values())
         if len(training) == 1 and seen >= self.least_training and facts.loss_name in CLASS_LOSSES:
             return self._single(observation, next(iter(training)), seen, facts)
-        if seen < self.least_training or shown < self.least_validation or len(training) < 2 or order is None:
-            return None
-        is_mixed = order.entropy >= SORTED * order.expected_entropy
-        if not is_mixed or class_prior_entropy(training) >= self.less_mixed * class_prior_entropy(validation):
+        if len(training) < 2 or order is None or order.entropy < SORTED * order.expected_entropy:
             return None
         shares = {c: (training.get(c, 0) / seen, n / shown) for c, n in validation.items()}
         common = {c: (own, other) for c, (own, other) in shares.items() if other >= self.least_share}
         lacking = [c for c, (own, other) in common.items() if self.times_fewer * own < other]
+        is_less_mixed = class_prior_entropy(training) < self.less_mixed * class_prior_entropy(validation)
+        if seen < self.least_training or shown < self.least_validation or not is_less_mixed:
+            # Few are enough where a class was not seen at all.
+            lacking = [c for c in lacking if c not in training and validation[c] >= NOT_ONE and seen >= NEVER_SEEN]
         if not lacking:
             return None
         worst = min(lacking, key=lambda c: common[c][0] / common[c][1])

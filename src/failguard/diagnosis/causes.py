@@ -425,8 +425,8 @@ KNOWLEDGE: tuple[CauseRow, ...] = (
     CauseRow("data_leakage", {"data.leakage": 3.0}, (_found("data.leakage"),), r.split_apart),
     CauseRow(
         "train_validation_mismatch",
-        {"metric.overfitting": 0.5, "data.drift": 3.0},
-        (learning.validation_far_off, _found("data.drift", 2.0)),
+        {"metric.overfitting": 0.5, "data.drift": 3.0, "data.imbalance": 0.0},
+        (learning.validation_far_off, _found("data.drift", 2.0), values.lost_classes),
         r.treat_alike,
     ),
     CauseRow(

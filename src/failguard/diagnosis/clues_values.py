@@ -32,6 +32,7 @@ __all__ = [
     "isolated_failure",
     "labels_out_of_range",
     "loss_rose",
+    "lost_classes",
     "loss_was_calm",
     "moderate_rate",
     "operation_overflowed",
@@ -304,6 +305,12 @@ def single_class(case: Case) -> Clue | None:
     """All labels are the same."""
     finding = next((f for f in case.findings if "only_class" in f.evidence), None)
     return None if finding is None else Clue(4.0, _lower(finding.message))
+
+
+def lost_classes(case: Case) -> Clue | None:
+    """Validation has classes that training lacks."""
+    finding = next((f for f in case.findings if "validation_share" in f.evidence), None)
+    return None if finding is None else Clue(3.0, _lower(finding.message))
 
 
 def batch_types(case: Case) -> Clue | None:

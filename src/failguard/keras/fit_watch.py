@@ -22,8 +22,8 @@ from failguard.keras.broadcast import broadcasts
 from failguard.keras.capture import Capture
 from failguard.keras.checkpoints import CheckpointWatch
 from failguard.keras.frozen import untrained_frozen
-from failguard.keras.inspect import model_facts, read_facts, set_trivial_loss
-from failguard.keras.internals import InsideFit, learning_rate
+from failguard.keras.inspect import learning_rate, model_facts, read_facts, set_trivial_loss
+from failguard.keras.internals import InsideFit
 from failguard.keras.locate import locate
 from failguard.keras.loss import LossFacts, read_loss
 from failguard.keras.modes import ModeWatch

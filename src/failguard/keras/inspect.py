@@ -12,7 +12,7 @@ import keras
 from failguard.core.facts import Facts, ModelFacts, OptimizerFacts
 from failguard.keras.loss import BINARY, LossFacts, loss_name, read_loss
 
-__all__ = ["model_facts", "read_facts", "set_trivial_loss"]
+__all__ = ["learning_rate", "model_facts", "read_facts", "set_trivial_loss"]
 
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -158,6 +158,14 @@ def _strongest_penalty(model: Any) -> str | None:
     return f"{name} {factor:.4g}" if factor > 0.0 else None
 
 
+def learning_rate(optimizer: Any) -> float | None:
+    """The rate of the next update, of a schedule too; ``None`` where an optimizer has none."""
+    try:
+        return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
 def _count(variables: Any) -> int:
     return sum(math.prod(v.shape) for v in variables)
 
@@ -170,27 +178,25 @@ def _optimizer_facts(optimizer: Any) -> OptimizerFacts:
     optimizer = _inner(optimizer)
     if optimizer is None:
         return OptimizerFacts()
-    config = optimizer.get_config()
-    rate = config.get("learning_rate")
-    schedule = rate.get("class_name") if isinstance(rate, Mapping) else None
-    if schedule is not None:
-        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    # Not from get_config(), which schedules and optimizers of the user's own need not have.
+    schedule = getattr(optimizer, "_learning_rate", None)
+    is_schedule = isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
     clipping = None
     for name, text in (
         ("global_clipnorm", "norm {}"),
         ("clipnorm", "norm {} of each variable"),
         ("clipvalue", "value {}"),
     ):
-        if config.get(name) is not None:
-            clipping = text.format(config[name])
+        if getattr(optimizer, name, None) is not None:
+            clipping = text.format(getattr(optimizer, name))
     return OptimizerFacts(
         # Backends make optimizers of subclasses with the same name.
         name=type(optimizer).__name__,
-        learning_rate=_number(rate),
-        momentum=_number(config.get("momentum")),
-        weight_decay=_number(config.get("weight_decay")),
+        learning_rate=_number(learning_rate(optimizer)),
+        momentum=_number(getattr(optimizer, "momentum", None)),
+        weight_decay=_number(getattr(optimizer, "weight_decay", None)),
         clipping=clipping,
-        schedule=schedule,
+        schedule=type(schedule).__name__ if is_schedule else None,
     )
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from failguard.core.facts import Facts
 from failguard.core.internals import Internals, LayerReading
 from failguard.guard import Guard
+from failguard.keras.inspect import learning_rate
 from failguard.keras.probe import Probe, Seen
 from failguard.keras.tap import Row, Tap
 
-__all__ = ["InsideFit", "learning_rate"]
+__all__ = ["InsideFit"]
 
 MOST_LAYERS = 200  # of a larger model the first ones
 MOST_ELEMENTS = 4096  # of a weight matrix, evenly strided
@@ -191,11 +192,3 @@ def _sample(variable: Any) -> Any:
     flat = keras.ops.reshape(variable, (-1,))
     stride = 1 + math.prod(variable.shape) // MOST_ELEMENTS
     return np.array(keras.ops.convert_to_numpy(flat[::stride]), dtype=np.float32)
-
-
-def learning_rate(optimizer: Any) -> float | None:
-    """The rate of the next update, of a schedule too; ``None`` where an optimizer has none."""
-    try:
-        return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-    except (AttributeError, TypeError, ValueError):
-        return None

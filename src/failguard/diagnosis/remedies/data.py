@@ -20,6 +20,12 @@ __all__ = [
 ]
 
 
+SPLIT_AT_RANDOM = (
+    "Find out where the rows went, or split at random with all classes in both parts, as train_test_split with "
+    "stratify does."
+)
+
+
 def repair_batch(case: Case) -> str:
     """For a batch with bad values."""
     batch, facts = case.where.batch, case.facts
@@ -91,6 +97,8 @@ def split_apart(case: Case) -> str:
 
 def treat_alike(case: Case) -> str:
     """For validation data that are unlike the training data."""
+    if _lacks_classes(case):
+        return SPLIT_AT_RANDOM
     return (
         "Prepare training and validation data in the same way: the same scaling, with the statistics of the training "
         "data, the same order of features and numbering of classes."
@@ -121,4 +129,10 @@ def shuffle(case: Case) -> str:
 
 def balance(case: Case) -> str:
     """For one class that outweighs the others."""
+    if _lacks_classes(case):
+        return SPLIT_AT_RANDOM
     return "Weigh the classes in the loss by their inverse frequency, or sample them evenly."
+
+
+def _lacks_classes(case: Case) -> bool:
+    return any("validation_share" in f.evidence for f in case.findings)
