@@ -49,7 +49,7 @@ class InsideFit:
         self._before: dict[str, Any] = {}
         self._layers: dict[str, list[Any]] = {}
         self._started_at = 0  # updates
-        self._cost_s = 0.0
+        self._cost_s = self._look_began_s = 0.0
 
     @property
     def wants_next_call(self) -> bool:
@@ -63,7 +63,7 @@ class InsideFit:
             rows: The newest last.
             tap: Where they came from.
         """
-        started = perf_counter()
+        started = self._look_began_s = perf_counter()
         if self._reading is not None:
             self._end()
         elif self._guard.internals_due and rows:
@@ -126,7 +126,7 @@ class InsideFit:
                 self._describe_output(seen)
                 reading = replace(reading, activations=seen.activations, predictions=seen.predictions)
         if not self._has_weights:
-            guard.record_internals(reading, self._cost_s)
+            guard.record_internals(reading, perf_counter() - self._look_began_s)
             return
         self._started_at = guard.optimizer_steps
         self._reading = reading
@@ -145,7 +145,8 @@ class InsideFit:
                 change = [float(np.linalg.norm(_sample(v) - before)) for v, before in pairs]
                 layers[i] = replace(layer, update_norm=math.hypot(*change) / updates)
         self._before = {}
-        self._guard.record_internals(replace(reading, layers=tuple(layers)), self._cost_s)
+        cost_s = self._cost_s + perf_counter() - self._look_began_s
+        self._guard.record_internals(replace(reading, layers=tuple(layers)), cost_s)
 
     def _note_missing(self, tap: Tap) -> None:
         """Variables that never get a gradient: exact, from the step as it was built."""

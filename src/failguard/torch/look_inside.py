@@ -212,6 +212,7 @@ class LookInside:
                 self._inside.watch_output()
 
     def _begin_batch(self) -> None:
+        started = perf_counter()
         reading = self._inside.end()
         if reading is None:
             return
@@ -219,4 +220,4 @@ class LookInside:
         if all(math.isfinite(y.gradient_norm or 0.0) for y in reading.layers) or not self._arrivals.is_late:
             hooks_s = self._inside.take_hooks_s()
             self._guard.accounting.add_past(PART, hooks_s)
-            self._guard.record_internals(reading, self._cost_s + hooks_s)
+            self._guard.record_internals(reading, self._cost_s + hooks_s + perf_counter() - started)

@@ -407,3 +407,31 @@ def test_a_loop_without_batches_is_named(kit):
     with kit.guard(*setup(kit)) as guard:
         guard.end_epoch()
     assert any("No training batch was seen" in note for note in guard.report.notes)
+
+
+def test_a_sample_costs_what_both_of_its_parts_take(kit, monkeypatch):
+    from time import sleep
+
+    from failguard.guard import Guard
+    from failguard.torch.internals import InsideWatch
+
+    costs, end = [], InsideWatch.end
+
+    def slow_end(self):
+        reading = end(self)
+        if reading is not None:
+            sleep(0.02)
+        return reading
+
+    monkeypatch.setattr(InsideWatch, "end", slow_end)
+    monkeypatch.setattr(Guard, "record_internals", lambda self, reading, cost_s=0.0: costs.append(cost_s))
+    model, opt = setup(kit)
+    with kit.guard(model, opt) as guard:
+        for _ in range(8):
+            loss = F.cross_entropy(model(torch.randn(4, 8)), torch.tensor([0, 1, 2, 0]))
+            opt.zero_grad()
+            loss.backward()
+            guard.step(loss)
+            opt.step()
+    assert costs
+    assert min(costs) >= 0.02
