@@ -148,9 +148,11 @@ def _facts(d: Mapping[str, Any]) -> Facts:
             parts[name] = _tuples(_make(kind, parts[name]))
         else:
             parts.pop(name, None)
-    for name in ("class_counts", "validation_class_counts"):
-        parts[name] = {int(k): int(v) for k, v in (parts.get(name) or {}).items()}
-    return _make(Facts, parts)
+    names = ("class_counts", "validation_class_counts")
+    counts = {name: {int(k): int(v) for k, v in (parts.pop(name, None) or {}).items()} for name in names}
+    facts = _make(Facts, parts)
+    facts.class_counts, facts.validation_class_counts = (counts[name] for name in names)
+    return facts
 
 
 def _tuples(facts: Any) -> Any:
