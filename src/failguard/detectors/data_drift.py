@@ -30,15 +30,10 @@ class DataDrift:
     half of ``T`` or more left in the first epoch and has ``learned`` of ``T`` or less now. A *warning*: training and
     validation data, or how they are prepared, are not alike. A validation loss in another unit falls with training.
 
-    Or it stays at chance: after ``min_epochs`` all validation losses but the first lie within ``at_chance`` of ``T``,
-    which is that of the classes' frequencies, while three training losses in a row were below ``solved`` of ``T``. A
-    model that has learned by heart is sure of itself and far above ``T``; one at ``T`` puts out next to the same for
-    all, as with statistics of batch normalization that have not followed.
-
     Evidence: ``best_val_loss``, ``train_loss``, ``trivial_loss``.
 
     Attributes:
-        min_epochs, far_off, least_fall, learned, at_chance, solved: See above.
+        min_epochs, far_off, least_fall, learned: See above.
 
     Source: the rule is ours. Preprocessing that is missing on one side is among the faults of Humbatova et al.,
     "Taxonomy of Real Faults in Deep Learning Systems" (ICSE 2020).
@@ -48,8 +43,6 @@ class DataDrift:
     far_off: float = 3.0
     least_fall: float = 0.1
     learned: float = 0.25
-    at_chance: tuple[float, float] = (0.75, 1.25)
-    solved: float = 0.1
 
     code: ClassVar[str] = "data.drift"
     events: ClassVar[frozenset[Event]] = frozenset({Event.EPOCH_END})
@@ -63,11 +56,6 @@ class DataDrift:
             "validation inputs that were not scaled",
             epochs={"train_loss": decay(12, 0.6, 0.02), "val_loss": noisy([20.0] * 12, 0.01)},
             facts=Facts(trivial_loss=0.69),
-        ),
-        Example(
-            "at chance, while training is solved",
-            epochs={"train_loss": decay(12, 1.5, 0.01), "val_loss": noisy([2.0] * 12, 0.03)},
-            facts=Facts(trivial_loss=2.3, trivial_loss_source="class_prior"),
         ),
     )
     QUIET: ClassVar[Sequence[Example]] = (
@@ -86,14 +74,6 @@ class DataDrift:
             epochs={"train_loss": noisy([1.0] * 12, 0.01), "val_loss": noisy([1.0] * 12, 0.01)},
             facts=Facts(trivial_loss=1.0),
         ),
-        Example(
-            "learned by heart",
-            epochs={
-                "train_loss": decay(12, 1.5, 0.01),
-                "val_loss": noisy([2.3, *[2.2 + 0.3 * i for i in range(11)]], 0.03),
-            },
-            facts=Facts(trivial_loss=2.3, trivial_loss_source="class_prior"),
-        ),
         Example("nothing measured"),
     )
 
@@ -106,13 +86,6 @@ class DataDrift:
         if min(len(train), len(validation)) < self.min_epochs or not all(map(math.isfinite, (*train, *validation))):
             return None
         now = median(validation[-3:])
-        if self._stays_at_chance(train, validation, trivial, history.facts):
-            text = (
-                f"val_loss stays at {now:.4g}, near the {trivial:.4g} of always predicting the class frequencies, while"
-            )
-            return _finding(
-                observation, f"{text} the training loss fell to {train[-1]:.4g}.", train, validation, trivial
-            )
         if (
             min(validation) < self.far_off * trivial
             or now < (1.0 - self.least_fall) * validation[0]
@@ -120,28 +93,17 @@ class DataDrift:
             or median(train[-3:]) > self.learned * trivial
         ):
             return None
-        text = (
+        return Finding(
+            self.code,
+            Severity.WARNING,
+            observation.step,
+            observation.epoch,
             f"val_loss is {min(validation):.4g} at best, {min(validation) / trivial:.3g} times what a constant "
-            f"prediction gives, and has not moved while the training loss fell from {train[0]:.4g} to {train[-1]:.4g}."
+            f"prediction gives, and has not moved while the training loss fell from {train[0]:.4g} to {train[-1]:.4g}.",
+            Where(tensor="loss"),
+            {
+                "best_val_loss": bounded(min(validation)),
+                "train_loss": bounded(train[-1]),
+                "trivial_loss": bounded(trivial),
+            },
         )
-        return _finding(observation, text, train, validation, trivial)
-
-    def _stays_at_chance(self, train: list[float], validation: list[float], trivial: float, facts: Facts) -> bool:
-        low, high = (share * trivial for share in self.at_chance)
-        return (
-            facts.trivial_loss_source == "class_prior"
-            and all(low <= loss <= high for loss in validation[1:])
-            and max(train[-3:]) <= self.solved * trivial
-        )
-
-
-def _finding(
-    observation: Observation, text: str, train: list[float], validation: list[float], trivial: float
-) -> Finding:
-    evidence = {
-        "best_val_loss": bounded(min(validation)),
-        "train_loss": bounded(train[-1]),
-        "trivial_loss": bounded(trivial),
-    }
-    where = Where(tensor="loss")
-    return Finding(DataDrift.code, Severity.WARNING, observation.step, observation.epoch, text, where, evidence)
