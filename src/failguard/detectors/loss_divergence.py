@@ -216,8 +216,7 @@ class LossDivergence:
     def _check_steps(
         self, observation: Observation, losses: Series, norms: Series | None, trivial: float | None
     ) -> Finding | None:
-        newest = losses.recent(WINDOW).tolist()
-        recent = [x for x in newest if math.isfinite(x)]
+        recent = [x for x in losses.recent(WINDOW).tolist() if math.isfinite(x)]
         early = [x for x in losses.first(3).tolist() if math.isfinite(x)]
         if len(recent) < 4 or not early:
             return None
@@ -231,9 +230,7 @@ class LossDivergence:
         if scale is None:
             return None
         blown_up = scale.start + scale.blow_up * scale.unit
-        norm = norms.last if norms is not None else None
-        is_over = not math.isfinite(newest[-1]) or (norm is not None and not math.isfinite(norm))
-        if _longest_run(recent, above=blown_up) >= 3 or (recent[-1] > blown_up and is_over):
+        if _longest_run(recent, above=blown_up) >= 3 or (recent[-1] > blown_up and _ends_badly(losses, norms)):
             return _finding(observation, Severity.ERROR, scale, max(recent), "blew up")
         if scale.factor is None:
             return None
@@ -365,6 +362,16 @@ def _low(*parts: list[float]) -> float:
     """The lowest level that held for 32 steps."""
     lows = (max(part[i : i + 4]) for part in parts for i in range(len(part) - 3))
     return min(lows, default=math.inf)
+
+
+def _ends_badly(losses: Series, norms: Series | None) -> bool:
+    """Whether the newest loss, or the gradient of its step, is not finite."""
+    loss, norm = losses.last, norms.last if norms is not None else None
+    if loss is None or not math.isfinite(loss):
+        return True
+    if norms is None or norm is None or math.isfinite(norm):
+        return False
+    return int(norms.steps[-1]) >= int(losses.steps[-1])  # one of long ago was the loss scale's
 
 
 def _longest_run(values: list[float], *, above: float) -> int:

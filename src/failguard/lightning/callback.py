@@ -218,7 +218,7 @@ class FailGuard(GuardCallback, callback_base()):  # type: ignore[misc]
     ) -> None:
         """Are these rows of the training? Asked in the first validation."""
         if self._sees_validation and self._watch is not None:
-            self._sees_validation = self._watch.see_validation(batch)
+            self._sees_validation = self._watch.see_validation(batch, dataloader_idx)
 
     @hook
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:

@@ -158,6 +158,7 @@ class BatchReader:
         self._targets = TargetStatistics()
         self._inputs = InputStatistics()
         self._order = ClassOrder()
+        self._has_one_validation = True
         self._validation: ValidationTargets | None = None  # of a first validation that has not been made use of
         self._later: list[tuple[int, int, Any]] = []
         self._flags: list[tuple[int, int, str, Tensor]] = []
@@ -223,14 +224,19 @@ class BatchReader:
             checks.compare(batch_size(training), -1, 0)
         return checks.take()
 
-    def read_validation(self, batch: Any) -> bool:
+    def read_validation(self, batch: Any, loader: int = 0) -> bool:
         """Take in a batch of the first validation: its rows are looked for among those of training.
+
+        Args:
+            batch: Of any structure.
+            loader: Which of several loaders it came from. Their targets have no spread or shares in common.
 
         Returns:
             Whether there is room for more.
         """
         if self.checks is None or not self.checks.wants_validation:
             return False
+        self._has_one_validation = self._has_one_validation and loader == 0
         self._validation = self._validation or ValidationTargets()
         inputs, targets = split(batch)
         self.checks.add_validation(_arrays(inputs))
@@ -265,7 +271,7 @@ class BatchReader:
     def _settle_validation(self) -> None:
         """What the targets of the first validation tell, once the loss is known."""
         seen, facts = self._validation, self._facts
-        if seen is None or self._step == 0:
+        if seen is None or self._step == 0 or not self._has_one_validation:
             return
         self._validation = None
         counts = seen.class_counts(facts.class_counts)

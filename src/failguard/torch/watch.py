@@ -329,14 +329,18 @@ class StepWatch:
                 self._guard.report_data(finding)
         self._guard.accounting.once_s += perf_counter() - started
 
-    def see_validation(self, batch: Any) -> bool:
+    def see_validation(self, batch: Any, loader: int = 0) -> bool:
         """A validation batch: its rows are looked for among those of training.
+
+        Args:
+            batch: Of any structure.
+            loader: Which of several loaders it came from.
 
         Returns:
             Whether more are to be shown.
         """
         started = perf_counter()
-        more = self._guard.containment.run("looking at validation", self._reader.read_validation, batch)
+        more = self._guard.containment.run("looking at validation", self._reader.read_validation, batch, loader)
         self._guard.accounting.add("looking at validation", perf_counter() - started)
         return bool(more)
 

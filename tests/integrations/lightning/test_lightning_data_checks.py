@@ -150,6 +150,23 @@ def test_classes_that_training_lacks_and_validation_has(kind: str) -> None:
     assert [f.code for f in data_findings(report) if f.code == "data.imbalance" and f.severity != "info"] == []
 
 
+def test_several_validations_have_no_classes_in_common() -> None:
+    rows = ((Y == 0) | (torch.arange(len(Y)) % 40 == 0)).nonzero().flatten().repeat(4)
+    train = DataLoader(TensorDataset(X[rows], Y[rows]), batch_size=32, shuffle=True)
+
+    class Two(Net):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            super().validation_step(batch, batch_idx)
+
+    other = torch.randn(200, 6, generator=torch.Generator().manual_seed(2))
+    pairs = [(row, int(row[:3].argmax())) for row in other]
+    guard = FailGuard(sinks=[])
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", callbacks=[guard], **quiet)
+    trainer.fit(Two(), train, [DataLoader(pairs, batch_size=32), DataLoader(pairs, batch_size=32)])
+    assert [f.code for f in data_findings(guard.report) if f.severity != "info"] == []
+
+
 class Masked(Net):
     """Leaves targets of NaN out of its loss, or not."""
 
